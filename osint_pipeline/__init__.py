@@ -1,0 +1,1 @@
+"""Captures what public sources publish into archives that a stranger can verify."""

@@ -1,0 +1,1 @@
+"""Three fetchers, one Exchange: wire (Scrapy), browser (Playwright), media (yt-dlp)."""

@@ -1,0 +1,1 @@
+"""Values the program is set up with, read once."""

@@ -1,0 +1,224 @@
+"""Every setting of the service: its unit, its default, where its value came from. Read once, at start."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+PREFIX = "OSINT_"
+
+
+class SettingError(Exception):
+    """A setting is unknown or its value cannot be used; names the key."""
+
+    def __init__(self, key: str, why: str, advice: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key, self.why, self.advice = key, why, advice
+
+
+def _say(default: Any, about: str, *, secret: bool = False, at_least: float | None = None) -> Any:
+    return field(default=default, metadata={"about": about, "secret": secret, "at_least": at_least})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """All settings. The environment variable of a field is OSINT_ and its name in capitals."""
+
+    home: Path = _say(None, "data folder: embedded database and store, spool, keys")
+    collector: str = _say("collector-1", "code of the person or account that collects; never a name")
+    organisation: str = _say("unnamed", "who the collection is made for, as written into each WARC")
+    database_url: str | None = _say(None, "PostgreSQL >= 15; none: the embedded one", secret=True)
+    s3_endpoint: str | None = _say(None, "URL of the object store; none: the embedded one")
+    s3_bucket: str = _say("osint", "bucket that the captures go to")
+    s3_region: str = _say("us-east-1", "region that requests are signed for")
+    s3_access_key: str | None = _say(None, "key of the writer", secret=True)
+    s3_secret_key: str | None = _say(None, "secret of the writer", secret=True)
+    allow_networks: tuple[str, ...] = _say((), "CIDRs opened besides the public internet, comma-separated")
+    proxy: str | None = _say(None, "HTTP proxy of every source that names none of its own", secret=True)
+    chromium: Path | None = _say(None, "Chromium's executable; none: Playwright's own, then the system's")
+    user_agent: str = _say(
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+        "User-Agent of the wire and media fetchers; nothing attributable unless you say so",
+    )
+    robots: str = _say("obey", "obey, or ignore:<reason>; the reason stands in each run")
+    delay_seconds: float = _say(1.0, "pause between two requests to one host", at_least=0)
+    concurrency_per_host: int = _say(2, "requests at once to one host", at_least=1)
+    timeout_seconds: float = _say(60.0, "limit of one answer on the wire", at_least=0.1)
+    retries: int = _say(2, "tries after the first for what may pass by itself", at_least=0)
+    retry_after_limit_seconds: float = _say(120.0, "longest Retry-After that is waited for", at_least=0)
+    memory_body_bytes: int = _say(8 << 20, "an answer above this goes to disk only and is not parsed", at_least=0)
+    body_limit_bytes: int = _say(4 << 30, "an answer above this is cut and declared", at_least=1)
+    page_timeout_seconds: float = _say(45.0, "limit of one page in the browser", at_least=1)
+    page_limit_bytes: int = _say(512 << 20, "limit of all answers of one page in the browser", at_least=1)
+    media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
+    media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
+    warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)
+    sync_seconds: float = _say(0.5, "longest wait before appended records are synced and counted", at_least=0)
+    sync_records: int = _say(400, "records appended before they are synced and counted", at_least=1)
+    phash_radius_bits: int = _say(10, "pictures whose hashes differ by at most this are linked", at_least=0)
+    image_limit_pixels: int = _say(64_000_000, "a picture above this is not decoded for its hash", at_least=1)
+    store_patience_seconds: float = _say(20.0, "how long a crawl's own upload waits for the store", at_least=0)
+    limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
+    log_level: str = _say("warning", "debug, info, warning or error")
+
+
+def variable(name: str) -> str:
+    """Name a field's environment variable."""
+    return PREFIX + name.upper()
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """Name the user's data folder (XDG Base Directory): $XDG_DATA_HOME/osint-pipeline."""
+    base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME", "/root")) / ".local" / "share")
+    return Path(base) / "osint-pipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and for each the place that its value came from: default, file, or an environment variable."""
+
+    service: Service
+    sources: Mapping[str, str]
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """List (variable, value with secrets masked, where from, what it is) for each setting."""
+        out = []
+        for one in fields(Service):
+            value = getattr(self.service, one.name)
+            out.append(
+                (
+                    variable(one.name),
+                    _shown(value, one.metadata["secret"]),
+                    self.sources[one.name],
+                    one.metadata["about"],
+                )
+            )
+        return out
+
+
+def load(environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read the settings: environment first, then the file OSINT_CONFIG or <home>/osint.toml, then defaults.
+
+    A secret may be read from a file: OSINT_S3_SECRET_KEY_FILE. Raises SettingError for an unknown key or a bad value.
+    """
+    environ = os.environ if environ is None else environ
+    names = {one.name: one for one in fields(Service)}
+    _refuse_unknown(environ, names)
+    home = Path(environ.get(variable("home")) or default_home(environ)).expanduser()
+    from_file, path = _read_file(environ, home, names)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, one in names.items():
+        text, source = _find(environ, name, from_file, path)
+        if text is None:
+            values[name] = home.absolute() if name == "home" else one.default
+            sources[name] = "default"
+            continue
+        values[name], sources[name] = _read(one, text), source
+    values["home"] = Path(values["home"]).expanduser().absolute()
+    _check(values)
+    return Loaded(Service(**values), sources)
+
+
+def _refuse_unknown(environ: Mapping[str, str], names: Mapping[str, Any]) -> None:
+    others = {PREFIX + "CONFIG", PREFIX + "CORPORA", PREFIX + "TEST_DATABASE_URL"}
+    known = {variable(name) for name in names} | {variable(name) + "_FILE" for name in names} | others
+    for key in environ:
+        if key.startswith(PREFIX) and key not in known:
+            raise SettingError(key, "is no setting of this program", "`osint config` lists every setting")
+
+
+def _read_file(environ: Mapping[str, str], home: Path, names: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    named = environ.get(PREFIX + "CONFIG")
+    path = Path(named) if named else home / "osint.toml"
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if named:
+            raise SettingError(PREFIX + "CONFIG", f"no file {path}", "name a file that exists") from error
+        return {}, str(path)
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(str(path), str(error), "mend the file; it is TOML: name = value") from error
+    for key in values:
+        if key not in names:
+            raise SettingError(f"{path}: {key}", "is no setting of this program", "`osint config` lists every setting")
+    return values, str(path)
+
+
+def _find(environ: Mapping[str, str], name: str, from_file: Mapping[str, Any], path: str) -> tuple[Any, str]:
+    key = variable(name)
+    if environ.get(key):
+        return environ[key], key
+    if secret := environ.get(key + "_FILE"):
+        try:
+            return Path(secret).read_text("utf-8").strip(), key + "_FILE"
+        except (OSError, UnicodeError) as error:
+            raise SettingError(key + "_FILE", str(error), "name a file that can be read") from error
+    if name in from_file:
+        return from_file[name], path
+    return None, "default"
+
+
+def _read(one: Any, value: Any) -> Any:
+    kinds = [kind for kind in (get_args(one.type) or (one.type,)) if kind is not type(None)]
+    try:
+        if one.name == "allow_networks":
+            return tuple(
+                part.strip() for part in (value.split(",") if isinstance(value, str) else value) if part.strip()
+            )
+        if bool in kinds or kinds[0] in (int, float):
+            value = kinds[0](str(value).replace("_", ""))
+            if (least := one.metadata["at_least"]) is not None and value < least:
+                raise SettingError(variable(one.name), f"{value} is below {least}", one.metadata["about"])
+            return value
+        return Path(value).expanduser() if Path in kinds else str(value)
+    except (ValueError, TypeError) as error:
+        raise SettingError(variable(one.name), f"cannot read {value!r}", one.metadata["about"]) from error
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for text in values["allow_networks"]:
+        try:
+            ip_network(text, strict=False)
+        except ValueError as error:
+            raise SettingError(variable("allow_networks"), str(error), "write networks as 10.0.0.0/8") from error
+    if values["log_level"] not in ("debug", "info", "warning", "error"):
+        raise SettingError(
+            variable("log_level"), f"{values['log_level']!r} is no level", "debug, info, warning or error"
+        )
+    if values["robots"] != "obey" and not values["robots"].partition("ignore:")[2].strip():
+        raise SettingError(variable("robots"), f"{values['robots']!r} has no reason", "obey, or ignore:<reason>")
+    if values["s3_endpoint"] and not (values["s3_access_key"] and values["s3_secret_key"]):
+        raise SettingError(
+            variable("s3_access_key"),
+            "is missing",
+            "OSINT_S3_ENDPOINT needs OSINT_S3_ACCESS_KEY and OSINT_S3_SECRET_KEY",
+        )
+
+
+def _shown(value: Any, secret: bool) -> str:
+    if value is None or value == ():
+        return "-"
+    if secret:
+        return _mask_url(str(value)) if "://" in str(value) else "********"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _mask_url(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    at = f"{parts.username}:********@" if parts.username else ""
+    return f"{parts.scheme}://{at}{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner may read (0700), and return it. Leaves an existing one's parents alone."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        path.chmod(0o700)
+    return path

@@ -1,0 +1,1 @@
+"""Bytes at rest: exchanges, WARC files, the spool, the object store, the catalogue."""
