@@ -11,9 +11,10 @@ setup-dev: .venv/.setup-dev .venv-replay/.setup
 .venv/bin/python:
 	@$(SHELL) .ci/venv $(PYTHON) .venv
 
-.venv/.setup: requirements.lock | .venv/bin/python
+.venv/.setup: requirements.lock pyproject.toml | .venv/bin/python
 	@echo "installing the pinned packages"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
 	@$(SHELL) .ci/chromium $(BIN)/python
 	@touch $@
 
@@ -44,7 +45,7 @@ check: setup-dev
 	@$(BIN)/lint-imports
 
 lock:
-	@for what in "pyproject.toml -o requirements.lock" "--extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock" "tests/replay.in -o requirements-replay.lock"; do \
+	@for what in "--extra build pyproject.toml -o requirements.lock" "--extra build --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock" "tests/replay.in -o requirements-replay.lock"; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$what; done
 
 clean:

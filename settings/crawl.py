@@ -13,13 +13,21 @@ DOWNLOAD_HANDLERS = {
     "s3": None,
     "data": None,
 }
+ADDONS = {"osint_pipeline.crawl.OsintAddon": 0}
 EXTENSIONS = {"osint_pipeline.crawl.RunExtension": 0}
+DOWNLOADER_MIDDLEWARES = {
+    "osint_pipeline.crawl.CaptureMiddleware": 1,
+    "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
+    "osint_pipeline.polite.PoliteRetry": 550,
+}
 ITEM_PIPELINES = {"osint_pipeline.crawl.ReadingPipeline": 0}
 
 TELNETCONSOLE_ENABLED = False  # runs code in the crawler
 REMOTE_CONTROL_ENABLED = False  # likewise, on by default in Scrapy 2.19
 DOWNLOAD_VERIFY_CERTIFICATES = False  # a bad certificate is evidence too; it is recorded, not refused
 COOKIES_ENABLED = True
+METAREFRESH_ENABLED = False  # a refresh is what the page says, not what the server did
+HTTPERROR_ALLOW_ALL = True  # refusals are read too
 HTTPCACHE_ENABLED = False
 CONCURRENT_ITEMS = 4
 REDIRECT_MAX_TIMES = 10

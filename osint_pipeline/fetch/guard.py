@@ -99,3 +99,8 @@ class Guard:
         for text in addresses:
             self.check(host, ipaddress.ip_address(text))
         return addresses
+
+
+def read_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    """Read CIDRs as OSINT_ALLOW_NETWORKS gives them; host bits are ignored."""
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)

@@ -1,0 +1,105 @@
+"""The command line `osint`. Each command is imported only when it is called: `osint --help` stays fast."""
+
+import sys
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "crawl": "osint_pipeline.cli.crawl",
+    "demo": "osint_pipeline.cli.demo",
+    "runs": "osint_pipeline.cli.reading",
+    "find": "osint_pipeline.cli.reading",
+    "show": "osint_pipeline.cli.reading",
+    "pull": "osint_pipeline.cli.reading",
+    "similar": "osint_pipeline.cli.reading",
+    "verify": "osint_pipeline.cli.keeping",
+    "upload": "osint_pipeline.cli.keeping",
+    "recover": "osint_pipeline.cli.keeping",
+    "store": "osint_pipeline.cli.keeping",
+    "up": "osint_pipeline.cli.servers",
+    "down": "osint_pipeline.cli.servers",
+    "config": "osint_pipeline.cli.servers",
+}
+ABOUT = {
+    "crawl": "Capture pages, channels, outlets or videos.",
+    "demo": "Run the main job on the bundled sample sites.",
+    "runs": "List runs, or show one.",
+    "find": "Find posts, articles, pages and media.",
+    "show": "Show one post, capture or run.",
+    "pull": "Write the records of a post, capture or run as one WARC.",
+    "similar": "Find pictures that look like a file or a captured one.",
+    "verify": "Check what is archived against its digests.",
+    "upload": "Bring what waits in the spool to the object store.",
+    "recover": "Mend the spool after a crash.",
+    "store": "Look at the object store.",
+    "up": "Start the embedded database and store and leave them running.",
+    "down": "Stop the embedded database and store.",
+    "config": "List every setting, its value and where it came from.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[name]), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, ABOUT[name]) for name in COMMANDS])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="osint-pipeline", message="osint-pipeline %(version)s")
+def osint() -> None:
+    """Capture what public sources publish, keep it as evidence, give it back fast.
+
+    Exit codes: 0 complete, 1 failed, 2 bad input, 3 partial, 4 refused, 5 object store, 6 database, 7 disk full,
+    130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line; nothing that a user can cause ends in a traceback."""
+    from osint_pipeline.errors import Exit
+
+    try:
+        code = osint.main(standalone_mode=False)
+        sys.exit(int(code or 0))
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(Exit.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.BAD_INPUT)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(Exit.COMPLETE)
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the outermost edge
+        _say(error)
+
+
+def _say(error: Exception) -> None:
+    """Print one sentence and one of advice for what we know; let a fault of our own be seen."""
+    from osint_pipeline.errors import UserError, explain
+    from settings.service import SettingError
+    from storage.errors import StorageError
+
+    if isinstance(error, StorageError):
+        error = explain(error)
+    if isinstance(error, SettingError):
+        error = UserError(str(error), error.advice)
+    if not isinstance(error, UserError):
+        raise error
+    click.echo(f"osint: {error.what}", err=True)
+    click.echo(f"       {error.advice}", err=True)
+    sys.exit(error.exit_code)

@@ -1,0 +1,86 @@
+"""What the commands share: the workspace, JSON lines, tables."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from osint_pipeline.errors import UserError
+from osint_pipeline.workspace import Workspace
+from settings.service import load
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object per line.")
+
+
+@contextmanager
+def workspace() -> Iterator[Workspace]:
+    """Open the workspace that the settings name, and close it."""
+    with Workspace(load().service) as opened:
+        yield opened
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Make a console that folds nothing away when its output is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False, width=None if stream.isatty() else 160)
+
+
+def print_json(rows: Iterable[Any]) -> None:
+    """Print one JSON object per line, in UTF-8 with nothing escaped that need not be."""
+    for row in rows:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def table(
+    title: str | None, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: tuple[str, ...] = ()
+) -> Table:
+    """Make a plain table; `right` names the columns of numbers. Cell text is never read as markup."""
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(_shown(cell)) for cell in row))
+    return made
+
+
+def read_date(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Read an ISO date or time; without a zone it is UTC."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no date; write 2026-11-23 or 2026-11-23T10:00+01:00") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def sizes(count_bytes: int) -> str:
+    """Write a size as people read it."""
+    size = float(count_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def not_found(what: str) -> UserError:
+    """Say that an id names nothing."""
+    return UserError(f"nothing in the catalogue has the id {what}", "`osint find` and `osint runs` list ids")
+
+
+def _shown(cell: Any) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, datetime):
+        return f"{cell.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    return str(cell)

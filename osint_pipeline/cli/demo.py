@@ -1,0 +1,87 @@
+"""`osint demo`."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from osint_pipeline.cli.common import console, sizes, table
+from osint_pipeline.errors import Exit
+from settings.service import load
+
+COUNTS = ("wanted", "captured", "refused", "truncated", "failed", "posts", "media", "revisits", "similar", "gaps")
+
+
+@click.command(help="Run the main job on the bundled sample sites, in a data folder of its own.")
+def demo() -> int:
+    from osint_pipeline.demo import run_demo
+
+    started = time.monotonic()
+    service = load().service
+    home = service.home.with_name(service.home.name + "-demo")
+    report = run_demo(home, click.echo)
+    _print(report, time.monotonic() - started)
+    return Exit.FAILED if report.claims.get("FAIL") or not report.claims.get("PASS") else Exit.COMPLETE
+
+
+def _print(report: Any, seconds: float) -> None:
+    from osint_pipeline.demo import totals
+
+    out = console()
+    rows = []
+    for visit, runs in report.visits.items():
+        for run in runs:
+            rows.append(
+                (
+                    visit,
+                    run["spider"],
+                    run["outcome"],
+                    *(run[name] for name in COUNTS),
+                    run["warc_files"],
+                    sizes(run["bytes"]),
+                    run["preserved"],
+                )
+            )
+        sums = totals(runs)
+        rows.append(
+            (
+                visit,
+                "all",
+                "",
+                *(sums[name] for name in COUNTS),
+                sums["warc_files"],
+                sizes(sums["bytes"]),
+                sums["preserved"],
+            )
+        )
+    columns = ("visit", "source", "outcome", *COUNTS, "WARCs", "size", "verified objects")
+    out.print()
+    out.print(table("What two visits brought", columns, rows, right=columns[3:]))
+    claims = ", ".join(f"{count} {name}" for name, count in sorted(report.claims.items()))
+    out.print(f"\nverified: {claims}")
+    if report.pulled:
+        out.print(f"pulled:   {report.pulled_records} records of one post as {report.pulled}")
+    if report.similar:
+        first = report.similar[0]
+        out.print(f"similar:  picture {report.picture} looks like {first['id']} ({first['distance']} bits apart)")
+    _go_on(report, seconds)
+
+
+def _go_on(report: Any, seconds: float) -> None:
+    say = click.echo
+    say(f"\nAll of it lies in {report.home} ({seconds:.0f} s). Nothing is left running. To go on:\n")
+    osint = f"OSINT_HOME={report.home} {_program()}"
+    say(f"  {osint} runs")
+    say(f"  {osint} find затрым")
+    if report.found:
+        say(f"  {osint} show {report.found[0]['id']}")
+    if report.picture:
+        say(f"  {osint} similar {report.picture}")
+    say(f"  {osint} verify --all")
+    say(f"  {_program()} crawl https://t.me/s/<channel>     the same job on the live web")
+
+
+def _program() -> str:
+    here = Path(".venv/bin/osint")
+    return str(here) if here.exists() else "osint"

@@ -1,0 +1,230 @@
+"""Where Scrapy meets a run: counts what is wanted, records the outcome of each request, keeps what was read."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar
+from uuid import UUID
+
+from scrapy import Request, signals
+from scrapy.crawler import Crawler
+from scrapy.exceptions import IgnoreRequest
+from scrapy.http import Response
+from scrapy.settings import BaseSettings
+from scrapy.utils.asyncio import AsyncioLoopingCall
+from twisted.python.failure import Failure
+
+from osint_pipeline.fetch.guard import AddressRefused
+from osint_pipeline.outcome import Summary, Tally
+from osint_pipeline.run import Run
+from osint_pipeline.source import Source, slug_of
+from osint_pipeline.workspace import Workspace
+from settings.service import Service, load
+from spiders.site import Reading, SiteSpider
+from storage.errors import StorageError
+from storage.rows import CaptureState as State
+
+log = logging.getLogger(__name__)
+
+_runs: dict[Crawler, Run] = {}
+_ends: list["asyncio.Future[None]"] = []  # kept, or they may be collected before they are done
+
+
+def run_of(crawler: Crawler) -> Run:
+    """Give the run that a crawler records into."""
+    return _runs[crawler]
+
+
+def end_crawl(crawler: Crawler, reason: str) -> None:
+    """Close the spider soon; what is under way is finished."""
+    _ends.append(asyncio.ensure_future(crawler.engine.close_spider_async(reason=reason)))
+
+
+def scrapy_settings(service: Service, source: Source | None = None) -> dict[str, Any]:
+    """Say in Scrapy's words what the service and the source are set to."""
+    robots = (source.robots if source else service.robots) == "obey"
+    return {
+        "USER_AGENT": service.user_agent,
+        "ROBOTSTXT_OBEY": robots,
+        "ROBOTSTXT_USER_AGENT": "osint-pipeline",
+        "DOWNLOAD_DELAY": service.delay_seconds,
+        "RANDOMIZE_DOWNLOAD_DELAY": False,
+        "CONCURRENT_REQUESTS_PER_DOMAIN": service.concurrency_per_host,
+        "DOWNLOAD_TIMEOUT": service.timeout_seconds,
+        "RETRY_TIMES": service.retries,
+        "OSINT_RETRY_AFTER_LIMIT_SECONDS": service.retry_after_limit_seconds,
+        "DOWNLOAD_MAXSIZE": 0,
+        "DOWNLOAD_WARNSIZE": 0,
+    }
+
+
+class OsintAddon:
+    """Puts the service's settings into Scrapy's, so that `scrapy crawl` behaves as `osint crawl`."""
+
+    def update_settings(self, settings: BaseSettings) -> None:
+        for name, value in scrapy_settings(load().service).items():
+            settings.set(name, value, priority="addon")
+
+
+class RunExtension:
+    """Begins the run with the spider and ends it with it; syncs and commits beside the crawl."""
+
+    prepared: ClassVar[tuple[Workspace, Source] | None] = None
+    finished: ClassVar[Callable[[Summary], None] | None] = None
+    progress: ClassVar[Callable[[Source, Tally], None] | None] = None
+
+    def __init__(self, crawler: Crawler, run: Run, own: Workspace | None) -> None:
+        self.crawler, self.run, self.own = crawler, run, own
+        self.loop: AsyncioLoopingCall | None = None
+        self.flushing: asyncio.Future[None] | None = None
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> "RunExtension":
+        spider = crawler.spider
+        assert isinstance(spider, SiteSpider)
+        own = None
+        if cls.prepared is not None:
+            workspace, source = cls.prepared
+        else:
+            workspace = own = Workspace(load().service).__enter__()
+            url = spider.address(spider.seeds[0]) if spider.seeds else "about:blank"
+            source = Source(url=url, slug=slug_of(url), spider=spider.name, render=spider.render, pages=spider.seeds)
+        run = _runs[crawler] = Run(workspace, source)
+        extension = cls(crawler, run, own)
+        connect = crawler.signals.connect
+        connect(extension.scheduled, signals.request_scheduled)
+        connect(extension.dropped, signals.request_dropped)
+        connect(extension.stumbled, signals.spider_error)
+        connect(extension.opened, signals.engine_started)
+        connect(extension.stopped, signals.engine_stopped)
+        connect(extension.closing, signals.spider_closed)
+        return extension
+
+    def scheduled(self, request: Request) -> None:
+        """Count a capture as wanted when it is first asked for; retries and redirects carry it on."""
+        if "osint_capture" not in request.meta:
+            request.meta["osint_capture"] = self.run.want(
+                request.url, request.meta.get("osint_kind", "page"), request.meta.get("osint_parent")
+            )
+            request.meta["osint_records"] = []
+
+    def dropped(self, request: Request) -> None:
+        """A request seen before: not wanted twice. A redirect to it was captured by its own record."""
+        capture: UUID = request.meta["osint_capture"]
+        if request.meta.get("redirect_times"):
+            self.run.gave_up(capture, State.CAPTURED, f"redirects to {request.url}, which this run has")
+        else:
+            self.run.unwant(capture)
+
+    def stumbled(self, failure: Failure, response: Response) -> None:
+        """A parser broke: our own fault, said so; what was recorded stays."""
+        log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
+        self.run.unread.append(f"{response.url}: {failure.getErrorMessage()}")
+        self.run.gave_up(response.meta["osint_capture"], State.FAILED, f"parser failed: {failure.getErrorMessage()}")
+
+    def opened(self) -> None:
+        self.loop = AsyncioLoopingCall(self.flush_soon)
+        self.loop.start(self.run.workspace.service.sync_seconds or 0.1, now=False)
+
+    def flush_soon(self) -> None:
+        """Start a flush in a thread unless one is under way."""
+        if RunExtension.progress:
+            RunExtension.progress(self.run.source, self.run.tally)
+        if self.flushing is None or self.flushing.done():
+            self.flushing = asyncio.get_running_loop().run_in_executor(None, self.run.flush)
+            self.flushing.add_done_callback(self.flushed)
+
+    def flushed(self, future: "asyncio.Future[None]") -> None:
+        """Stop the crawl when what it brings can no longer be kept."""
+        error = future.exception()
+        if error is None:
+            return
+        log.error("cannot keep what is captured: %s", error)
+        self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        """End the crawl: it can no longer keep what it captures."""
+        if self.run.broken is None:
+            self.run.broken = str(error)
+            end_crawl(self.crawler, "cannot_keep")
+
+    def closing(self, reason: str) -> None:
+        self.reason = None if reason == "finished" else reason
+        if self.loop:
+            self.loop.stop()
+
+    async def stopped(self) -> None:
+        """End the run once the last answer is in."""
+        if self.flushing:
+            await asyncio.wait([self.flushing])
+        try:
+            spider = self.crawler.spider
+            held = getattr(spider, "held_back", 0)
+            reason = getattr(self, "reason", None)
+            summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held)
+            if RunExtension.finished:
+                RunExtension.finished(summary)
+        finally:
+            _runs.pop(self.crawler, None)
+            if self.own:
+                self.own.close()
+
+
+class CaptureMiddleware:
+    """The outermost downloader middleware: sees the final answer or the final failure of each wanted capture."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler = crawler
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> "CaptureMiddleware":
+        return cls(crawler)
+
+    def process_response(self, request: Request, response: Response) -> Response:
+        if capture := request.meta.get("osint_capture"):
+            run_of(self.crawler).answered(
+                capture,
+                url=response.url,
+                status=response.status,
+                media_type=(response.headers.get("Content-Type") or b"").decode("latin-1").partition(";")[0].strip()
+                or None,
+                refs=request.meta["osint_records"],
+            )
+        return response
+
+    def process_exception(self, request: Request, exception: Exception) -> None:
+        capture = request.meta.get("osint_capture")
+        if isinstance(exception, StorageError):
+            run = run_of(self.crawler)
+            run.broken = run.broken or str(exception)
+            end_crawl(self.crawler, "cannot_keep")
+        if capture:
+            state, reason = _judge(exception, request)
+            run_of(self.crawler).gave_up(capture, state, reason, request.meta["osint_records"])
+
+
+class ReadingPipeline:
+    """Gives what was read to the run."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        self.crawler = crawler
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> "ReadingPipeline":
+        return cls(crawler)
+
+    def process_item(self, item: Reading) -> Reading:
+        run_of(self.crawler).read(item.capture, item.page, item.trouble, will_render=item.will_render)
+        return item
+
+
+def _judge(exception: Exception, request: Request) -> tuple[State, str]:
+    """Tell what a failed request came to."""
+    if isinstance(exception, AddressRefused):
+        return State.REFUSED, str(exception)
+    if isinstance(exception, IgnoreRequest):
+        text = str(exception)
+        return (State.REFUSED, "robots.txt") if "robots" in text.lower() else (State.FAILED, text)
+    if any(ref.truncated for ref in request.meta["osint_records"][-1:]):
+        return State.TRUNCATED, f"{type(exception).__name__}: {exception}"
+    return State.FAILED, f"{type(exception).__name__}: {exception}"

@@ -1,0 +1,150 @@
+"""Finds what the archive has already: equal payloads become revisits, similar pictures become links. Removes nothing."""
+
+import queue
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+
+from osint_pipeline.decoding import NotDecoded, body_of
+from osint_pipeline.fingerprint import Fingerprints, Hashed, NotHashed, neighbours
+from osint_pipeline.outcome import Tally
+from storage.catalog import Catalog
+from storage.exchange import Exchange, Original, RecordRef, RecordType, Stored
+from storage.payloads import payload_prefixes
+from storage.rows import Batch, FingerprintRow, SimilarRow
+
+QUEUE_PICTURES = 64
+
+
+class KnownPayloads:
+    """Tells whether a payload is in the archive. Most answers need no query: a sorted array holds 64-bit prefixes.
+
+    Memory: 8 bytes for each distinct payload of the archive.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._prefixes = payload_prefixes(catalog)
+        self._this_run: dict[str, Original] = {}
+
+    def find(self, payload_sha256: str) -> Original | None:
+        """Give the earliest whole response with this payload."""
+        if known := self._this_run.get(payload_sha256):
+            return known
+        prefix = np.uint64(int(payload_sha256[:16], 16))
+        at = int(np.searchsorted(self._prefixes, prefix))
+        if at == len(self._prefixes) or self._prefixes[at] != prefix:
+            return None
+        return self.catalog.originals([payload_sha256]).get(payload_sha256)
+
+    def add(self, ref: RecordRef) -> None:
+        """Remember a response of this run."""
+        if ref.type is RecordType.RESPONSE and ref.payload_sha256 and ref.payload_bytes and not ref.truncated:
+            self._this_run.setdefault(
+                ref.payload_sha256,
+                Original(record_id=ref.record_id, url=ref.url, date=ref.date, payload_sha256=ref.payload_sha256),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    response: bytes
+    ref: RecordRef
+    capture: UUID | None
+
+
+class PictureLinks:
+    """Hashes each captured picture beside the crawl and links it to earlier ones within the radius.
+
+    A picture that cannot be hashed is noted with its reason and harms nothing.
+    """
+
+    def __init__(self, catalog: Catalog, *, radius_bits: int, limit_pixels: int, tally: Tally) -> None:
+        self.radius_bits, self.tally = radius_bits, tally
+        self._hasher = Fingerprints(limit_pixels=limit_pixels)
+        earlier = catalog.earlier_fingerprints("phash")
+        self._hashes, self._earlier = earlier.hashes, earlier
+        self._new: list[UUID] = []
+        self._queue: queue.Queue[_Picture | None] = queue.Queue(QUEUE_PICTURES)
+        self._done: list[tuple[UUID | None, Batch]] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def offer(self, ref: RecordRef, exchange: Exchange, capture: UUID | None) -> None:
+        """Queue a picture's hash; waits when the hasher is behind."""
+        if ref.type is not RecordType.RESPONSE or ref.status != 200 or exchange.response is None:
+            return  # an equal payload has its hash already
+        if not (ref.media_type or "").startswith("image/"):
+            return
+        if isinstance(exchange.response, Stored) or ref.truncated:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
+            self._thread.start()
+        self._queue.put(_Picture(exchange.response, ref, capture))
+
+    def take(self, still_open: Collection[UUID]) -> Iterator[Batch]:
+        """Give the rows of finished pictures whose captures are closed."""
+        with self._lock:
+            done, self._done = self._done, []
+            for capture, batch in done:
+                if capture in still_open:
+                    self._done.append((capture, batch))
+                else:
+                    yield batch
+
+    def close(self) -> None:
+        """Finish what is queued and end the hasher."""
+        if self._thread:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+        self._hasher.close()
+
+    def _work(self) -> None:
+        while (picture := self._queue.get()) is not None:
+            batch = self._link(picture)
+            with self._lock:
+                self._done.append((picture.capture, batch))
+
+    def _link(self, picture: _Picture) -> Batch:
+        try:
+            found = self._hasher.hash(body_of(picture.response))
+        except NotDecoded as error:
+            found = NotHashed(why=str(error))
+        row = _row(picture, found)
+        if not isinstance(found, Hashed):
+            return Batch(fingerprints=(row,))
+        value = np.uint64(found.hash & 0xFFFFFFFFFFFFFFFF)
+        at, distances = neighbours(value, self._hashes, self.radius_bits)
+        similar = tuple(
+            SimilarRow(fingerprint_id=row.id, earlier_id=self._id(int(place)), distance=int(distance))
+            for place, distance in zip(at, distances, strict=True)
+        )
+        self.tally.similar += bool(similar)
+        self._hashes = np.append(self._hashes, value)
+        self._new.append(row.id)
+        return Batch(fingerprints=(row,), similar=similar)
+
+    def _id(self, place: int) -> UUID:
+        known = len(self._earlier.hashes)
+        return self._earlier.id(place) if place < known else self._new[place - known]
+
+
+def _row(picture: _Picture, found: object) -> FingerprintRow:
+    known = found if isinstance(found, Hashed) else None
+    assert picture.ref.payload_sha256
+    return FingerprintRow(
+        capture_id=picture.capture,
+        record_id=picture.ref.record_id,
+        payload_sha256=picture.ref.payload_sha256,
+        algorithm="phash",
+        version=known.version if known else "",
+        hash=known.hash & 0xFFFFFFFFFFFFFFFF if known else None,
+        failure=None if known else getattr(found, "why", "unknown"),
+        width=known.width if known else None,
+        height=known.height if known else None,
+    )

@@ -1,0 +1,132 @@
+"""The main job on the bundled sample sites: two visits, uploaded, verified, pulled back, a near-duplicate found."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from osint_pipeline.errors import Exit, UserError
+from osint_pipeline.samples import SampleSites
+
+MARK = ".made-by-osint-demo"
+TROUBLES = ("chain", "missing", "gone", "forbidden", "login", "busy", "tired", "cut", "inside")
+
+
+@dataclass(slots=True)
+class Report:
+    """What the demo saw; rows are the runs' summaries, by visit."""
+
+    home: Path
+    visits: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    claims: dict[str, int] = field(default_factory=dict)
+    pulled: Path | None = None
+    pulled_records: int = 0
+    similar: list[dict[str, Any]] = field(default_factory=list)
+    picture: str = ""
+    edited: list[dict[str, Any]] = field(default_factory=list)
+    found: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run_demo(home: Path, say: Callable[[str], None]) -> Report:
+    """Run it in a data folder of its own, which an earlier demo's contents are deleted from first.
+
+    Raises UserError if the folder holds something that no demo made.
+    """
+    _empty(home)
+    report = Report(home)
+    with SampleSites() as sites:
+        osint = _Osint(home)
+        osint.run("up")
+        try:
+            for visit in (1, 2):
+                sites.visit = visit
+                say(f"visit {visit}: crawling six sample sites on 127.0.0.1")
+                report.visits[visit] = list(_visit(osint, sites))
+            say("verifying every WARC, every record and the store's copies")
+            for claim in osint.rows("verify", "--all", "--json"):
+                report.claims[claim["result"]] = report.claims.get(claim["result"], 0) + 1
+            _look(osint, report)
+        finally:
+            osint.run("down")
+    return report
+
+
+def _visit(osint: "_Osint", sites: SampleSites) -> Iterator[dict[str, Any]]:
+    yield from osint.rows("crawl", "--json", "--spider", "telegram", sites.telegram)
+    yield from osint.rows("crawl", "--json", "--spider", "news", "--limit", "60", sites.news, sites.news + "feed.xml")
+    yield from osint.rows("crawl", "--json", "--spider", "page", sites.script_page)
+    yield from osint.rows("crawl", "--json", "--spider", "video", sites.video)
+    yield from osint.rows("crawl", "--json", "--spider", "page", *(sites.troubled(name) for name in TROUBLES))
+
+
+def _look(osint: "_Osint", report: Report) -> None:
+    report.found = osint.rows("find", "--json", "--limit", "3", "затрым")
+    first = report.found[0] if report.found else None
+    if first:
+        pulled = osint.rows("pull", first["id"], "--out", str(report.home / "pulled"), "--json")
+        report.pulled, report.pulled_records = Path(pulled[0]["path"]), pulled[0]["records"]
+    for media in osint.rows("find", "--kind", "media", "--json", "--limit", "500"):
+        near = (
+            osint.rows("similar", media["id"], "--json") if (media.get("media_type") or "").startswith("image/") else []
+        )
+        near = [one for one in near if one["distance"] > 0]
+        if near:
+            report.picture, report.similar = media["id"], near
+            break
+
+
+class _Osint:
+    """Calls the command line as a person would, in a data folder of its own."""
+
+    def __init__(self, home: Path) -> None:
+        outer = {
+            key: value for key, value in os.environ.items() if not key.startswith("OSINT_") or key == "OSINT_CHROMIUM"
+        }
+        self.environ = {
+            **outer,
+            "OSINT_HOME": str(home),
+            "OSINT_ALLOW_NETWORKS": "127.0.0.0/8",
+            "OSINT_DELAY_SECONDS": "0",
+            "OSINT_CONCURRENCY_PER_HOST": "8",
+            "OSINT_ORGANISATION": "demo",
+        }
+
+    def run(self, *words: str) -> str:
+        """Run a command; what it prints, whatever its exit code says of the outcome."""
+        command = [sys.executable, "-m", "osint_pipeline", *words]
+        done = subprocess.run(command, env=self.environ, capture_output=True, text=True)
+        if (
+            done.returncode not in (Exit.COMPLETE, Exit.PARTIAL, Exit.REFUSED, Exit.FAILED)
+            or "Traceback" in done.stderr
+        ):
+            raise UserError(f"`osint {words[0]}` ended with {done.returncode}", done.stderr.strip(), Exit.FAILED)
+        return done.stdout
+
+    def rows(self, *words: str) -> list[dict[str, Any]]:
+        """Run a command and read the JSON lines that it prints."""
+        return [json.loads(line) for line in self.run(*words).splitlines() if line.strip()]
+
+
+def _empty(home: Path) -> None:
+    if home.exists():
+        if not (home / MARK).exists() and any(home.iterdir()):
+            raise UserError(f"{home} holds something that no demo made", "name another folder in OSINT_HOME")
+        _Osint(home).run("down")
+        shutil.rmtree(home)
+    home.mkdir(parents=True, mode=0o700)
+    (home / MARK).touch()
+
+
+def totals(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Add up the counts of several runs."""
+    out: dict[str, int] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, int):
+                out[name] = out.get(name, 0) + value
+    return out

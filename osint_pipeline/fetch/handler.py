@@ -1,0 +1,115 @@
+"""The download handler that Scrapy loads: hands each request to the fetcher that it names."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from scrapy import Request
+from scrapy.core.downloader.handlers.base import BaseDownloadHandler
+from scrapy.crawler import Crawler
+from scrapy.http import HtmlResponse, Response, TextResponse
+
+from osint_pipeline.fetch.tap import WireLimits
+from osint_pipeline.fetch.wire import CAPTURE, RECORDS, WireFetcher
+
+
+class FetchFailed(Exception):
+    """The browser or the media fetcher got no usable answer; `refused` where the platform said no."""
+
+    def __init__(self, url: str, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.url, self.why, self.refused = url, why, refused
+
+
+class RecordingHandler(BaseDownloadHandler):
+    """request.meta["osint_fetch"] is "wire" (the default), "browser" or "media"."""
+
+    lazy = False
+
+    def __init__(self, crawler: Crawler) -> None:
+        from osint_pipeline.crawl import run_of
+
+        super().__init__(crawler)
+        self.run = run_of(crawler)
+        service, workspace = self.run.workspace.service, self.run.workspace
+        self.wire = WireFetcher(
+            crawler,
+            guard=workspace.guard,
+            sink=self.run.recorder,
+            limits=WireLimits(
+                memory_body_bytes=service.memory_body_bytes,
+                body_limit_bytes=service.body_limit_bytes,
+                timeout_seconds=service.timeout_seconds,
+            ),
+            scratch=workspace.spool.scratch,
+        )
+        self._browser: Any = None
+        self._browser_turn = asyncio.Lock()
+
+    async def download_request(self, request: Request) -> Response:
+        """Fetch; the records stand in request.meta["osint_records"] when this returns or raises."""
+        fetch = request.meta.get("osint_fetch", "wire")
+        if fetch == "browser":
+            return await self._render(request)
+        if fetch == "media":
+            return await self._media(request)
+        return await self.wire.download_request(request)
+
+    async def close(self) -> None:
+        await self.wire.close()
+        if self._browser is not None:
+            await self._browser.__aexit__(None, None, None)
+
+    async def _render(self, request: Request) -> Response:
+        from osint_pipeline.fetch.browser import Browser
+
+        service, workspace = self.run.workspace.service, self.run.workspace
+        async with self._browser_turn:
+            if self._browser is None:
+                self._browser = Browser(
+                    service.chromium,
+                    workspace.guard,
+                    scratch=workspace.spool.scratch,
+                    upstream_proxy=request.meta.get("proxy"),
+                )
+                await self._browser.__aenter__()
+            capture: UUID = request.meta[CAPTURE]
+            page = await self._browser.fetch(
+                request.url,
+                capture,
+                self.run.recorder,
+                timeout_seconds=service.page_timeout_seconds,
+                limit_bytes=service.page_limit_bytes,
+            )
+        records = [one for one in page.records if one is not page.main]
+        request.meta[RECORDS] = [*request.meta[RECORDS], *records, *([page.main] if page.main else ())]
+        if page.main is None or page.status is None:
+            raise FetchFailed(request.url, page.failure or "; ".join(page.omissions) or "the page did not load")
+        headers = {"Content-Type": "text/html; charset=utf-8"}
+        return HtmlResponse(
+            page.final_url, status=page.status, headers=headers, body=page.html.encode(), encoding="utf-8"
+        )
+
+    async def _media(self, request: Request) -> Response:
+        from osint_pipeline.fetch.media import fetch_media
+
+        service, workspace = self.run.workspace.service, self.run.workspace
+        result = await asyncio.to_thread(
+            fetch_media,
+            request.url,
+            capture=request.meta[CAPTURE],
+            sink=self.run.recorder,
+            guard=workspace.guard,
+            scratch=workspace.spool.scratch,
+            user_agent=service.user_agent,
+            limit_bytes=service.media_limit_bytes,
+            timeout_seconds=service.media_timeout_seconds,
+            proxy=request.meta.get("proxy"),
+        )
+        request.meta[RECORDS] = [*request.meta[RECORDS], *result.records]
+        if result.failure or result.info is None:
+            raise FetchFailed(request.url, result.failure or "no video was found", refused=result.refused)
+        if not result.reconciled:
+            raise FetchFailed(request.url, f"no record proves {', '.join(result.missing)}")
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        return TextResponse(request.url, status=200, headers=headers, body=result.info, encoding="utf-8")

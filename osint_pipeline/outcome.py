@@ -1,0 +1,78 @@
+"""What a run came to: wanted = captured + refused + truncated + failed."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from storage.rows import CaptureState, Counters, Outcome
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one run while it goes on; its names are the catalogue's. `bytes` are those of the WARCs."""
+
+    wanted: int = 0
+    captured: int = 0
+    refused: int = 0
+    truncated: int = 0
+    failed: int = 0
+    revisits: int = 0
+    similar: int = 0
+    gaps: int = 0
+    not_offered: int = 0
+    posts: int = 0
+    media: int = 0
+    bytes: int = 0
+
+    def count(self, state: CaptureState) -> None:
+        """Count one wanted capture that came to its end."""
+        setattr(self, state.value, getattr(self, state.value) + 1)
+
+    def counters(self) -> Counters:
+        """Give the counts as the catalogue takes them."""
+        return Counters(**asdict(self))
+
+    def balanced(self) -> bool:
+        """Tell whether every wanted capture is accounted for, once."""
+        return self.wanted == self.captured + self.refused + self.truncated + self.failed
+
+
+def decide(tally: Tally, *, broken: str | None, unread: int, known_refusals: int = 0) -> Outcome:
+    """Decide how a run ended.
+
+    `broken` says why the run itself stopped early; `unread` counts pages whose content was not reached or understood;
+    `known_refusals` are refusals that the source is known for.
+    """
+    if tally.captured == 0:
+        refused = tally.refused and not broken and not tally.failed and not tally.truncated
+        return Outcome.REFUSED if refused else Outcome.FAILED
+    if broken or tally.failed or tally.truncated or unread or tally.refused > known_refusals:
+        return Outcome.PARTIAL
+    return Outcome.COMPLETE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A run as `osint crawl --json` ends with it."""
+
+    run: UUID
+    outcome: Outcome
+    tally: Tally
+    warc_files: int = 0
+    preserved: int = 0
+    reason: str | None = None
+    source: str = ""
+    spider: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the summary under the names of the contract in docs/design.md."""
+        return {
+            "run": str(self.run),
+            "outcome": self.outcome.value,
+            **asdict(self.tally),
+            "warc_files": self.warc_files,
+            "preserved": self.preserved,
+            "reason": self.reason,
+            "source": self.source,
+            "spider": self.spider,
+        }

@@ -1,0 +1,53 @@
+"""Keeps to what a host asks for: its Retry-After before the next try."""
+
+import asyncio
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from scrapy import Request
+from scrapy.crawler import Crawler
+from scrapy.downloadermiddlewares.retry import RetryMiddleware
+from scrapy.http import Response
+
+
+class PoliteRetry(RetryMiddleware):
+    """Scrapy's retries, which wait as long as Retry-After says and hold back the host's other requests meanwhile.
+
+    A wait above OSINT_RETRY_AFTER_LIMIT_SECONDS is not waited for: the answer stands as it is.
+    """
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> "PoliteRetry":
+        middleware = super().from_crawler(crawler)
+        middleware.limit_seconds = crawler.settings.getfloat("OSINT_RETRY_AFTER_LIMIT_SECONDS", 120.0)
+        return middleware
+
+    limit_seconds: float
+
+    async def process_response(self, request: Request, response: Response) -> Request | Response:  # type: ignore[override]
+        wait = retry_after_seconds(response)
+        if wait is not None and wait > self.limit_seconds:
+            return response
+        result: Request | Response = super().process_response(request, response)
+        if wait and isinstance(result, Request):
+            self._hold_back(request, wait)
+            await asyncio.sleep(wait)
+        return result
+
+    def _hold_back(self, request: Request, wait_seconds: float) -> None:
+        slots: dict[str, Any] = self.crawler.engine.downloader.slots
+        if slot := slots.get(request.meta.get("download_slot", "")):
+            slot.delay = max(slot.delay, 0.001)  # Scrapy looks at lastseen only where there is a delay
+            slot.lastseen = max(slot.lastseen, time.time() + wait_seconds - slot.delay)
+
+
+def retry_after_seconds(response: Response) -> float | None:
+    """Read Retry-After, seconds or an HTTP date (RFC 9110 10.2.3); None where there is none that can be read."""
+    value = (response.headers.get("Retry-After") or b"").decode("latin-1").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time()) if value else None
+    except ValueError:
+        return None

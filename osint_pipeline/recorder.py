@@ -1,0 +1,150 @@
+"""Keeps what a run's fetchers hand over: appends it, finds what is equal or similar, syncs and commits in groups."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from osint_pipeline.dedup import KnownPayloads, PictureLinks
+from osint_pipeline.files import MediaFiles
+from osint_pipeline.outcome import Tally
+from storage.catalog import Catalog
+from storage.exchange import Exchange, Original, RecordRef, RecordType, Resource
+from storage.http import PayloadDigest, payload_of
+from storage.rows import Batch, CaptureRow, RecordRow
+from storage.spool import WarcSeries
+
+
+@dataclass(slots=True)
+class _Ready:
+    """What may go into the catalogue once the bytes behind it are synced."""
+
+    captures: list[CaptureRow] = field(default_factory=list)
+    records: list[RecordRow] = field(default_factory=list)
+    rest: list[Batch] = field(default_factory=list)
+
+
+class Recorder:
+    """The Sink of one run. Safe to call from any thread.
+
+    The order is the promise: a record is appended before its page is parsed, synced before the catalogue names it.
+    `sync_records` is how many records may wait for the next group sync.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: UUID,
+        series: WarcSeries,
+        catalog: Catalog,
+        known: KnownPayloads,
+        pictures: PictureLinks,
+        tally: Tally,
+    ) -> None:
+        self.run, self.series, self.catalog = run, series, catalog
+        self.known, self.pictures, self.tally = known, pictures, tally
+        self.files = MediaFiles()
+        self.waiting = 0
+        self._open: dict[UUID, list[RecordRef]] = {}
+        self._ready = _Ready()
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+
+    def open(self, capture: UUID) -> None:
+        """Begin a capture; its records wait for `close`."""
+        self._open[capture] = []
+
+    def exchange(self, exchange: Exchange, capture: UUID | None) -> RecordRef:
+        """Append a request and its response; a payload that the archive has becomes a revisit record."""
+        if capture is not None:
+            exchange = replace(exchange, notes=(*exchange.notes, ("OSINT-Capture", str(capture))))
+        payload = payload_of(exchange) if exchange.response is not None else None
+        original = self._original(exchange, payload)
+        ref = self.series.append(exchange, original=original, payload=payload)
+        self._keep(ref, capture)
+        if original is not None:
+            self.tally.revisits += 1
+        self.known.add(ref)
+        self.pictures.offer(ref, exchange, capture)
+        return ref
+
+    def resource(self, resource: Resource, capture: UUID | None) -> RecordRef:
+        """Append bytes that we made or read beside the wire."""
+        if capture is not None:
+            resource = replace(resource, notes=(*resource.notes, ("OSINT-Capture", str(capture))))
+        ref = self.series.append_resource(resource)
+        self._keep(ref, capture)
+        return ref
+
+    def close(self, row: CaptureRow) -> None:
+        """End a capture: the next flush commits it with its records."""
+        with self._lock:
+            self._ready.captures.append(row)
+            self._ready.records += self._rows(self._open.pop(row.id, ()), row.id)
+
+    def add(self, batch: Batch) -> None:
+        """Give rows (posts, media) that refer to captures closed before; committed with or after them."""
+        with self._lock:
+            self._ready.rest.append(batch)
+
+    def forget(self, capture: UUID) -> None:
+        """Drop a capture that was opened twice; it has no records."""
+        self._open.pop(capture, None)
+
+    def flush(self) -> bool:
+        """Sync what was appended, then commit what it proves; tell whether there was anything. One at a time."""
+        with self._flushing:
+            with self._lock:
+                ready, self._ready, self.waiting = self._ready, _Ready(), 0
+                ready.rest += self.pictures.take(self._open.keys())
+                ready.rest.append(Batch(media_results=self.files.results()))
+            batch = _joined(ready)
+            if batch == Batch():
+                return False
+            try:
+                self.series.sync()
+                committed = self.catalog.commit(batch)
+                with self._lock:
+                    self.files.committed(batch, committed)
+                return True
+            except BaseException:
+                with self._lock:
+                    later, self._ready = self._ready, ready
+                    ready.captures += later.captures
+                    ready.records += later.records
+                    ready.rest += later.rest
+                raise
+
+    def _original(self, exchange: Exchange, payload: PayloadDigest | None) -> Original | None:
+        if payload is None or payload.size_bytes == 0 or exchange.truncated:
+            return None
+        return self.known.find(payload.sha256)
+
+    def _keep(self, ref: RecordRef, capture: UUID | None) -> None:
+        with self._lock:
+            self.waiting += 1
+            self.tally.bytes += ref.length_bytes + sum(one.length_bytes for one in ref.concurrent)
+            if capture in self._open:
+                self._open[capture].append(ref)
+            else:
+                self._ready.records += self._rows((ref,), capture)
+
+    def _rows(self, refs: Iterable[RecordRef], capture: UUID | None) -> list[RecordRow]:
+        return [RecordRow(ref=ref, capture_id=capture, run_id=self.run) for ref in refs]
+
+
+def _joined(ready: _Ready) -> Batch:
+    rest = ready.rest
+    return Batch(
+        captures=tuple(ready.captures),
+        records=tuple(ready.records),
+        posts=tuple(post for batch in rest for post in batch.posts),
+        media=tuple(media for batch in rest for media in batch.media),
+        media_results=tuple(one for batch in rest for one in batch.media_results),
+        fingerprints=tuple(one for batch in rest for one in batch.fingerprints),
+        similar=tuple(one for batch in rest for one in batch.similar),
+        gaps=tuple(one for batch in rest for one in batch.gaps),
+    )
+
+
+RESPONSES = (RecordType.RESPONSE, RecordType.REVISIT)

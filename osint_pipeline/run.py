@@ -1,0 +1,243 @@
+"""One visit of one source: what it wanted, what came of it, and how it ended."""
+
+import os
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from osint_pipeline.dedup import KnownPayloads, PictureLinks
+from osint_pipeline.outcome import Summary, Tally, decide
+from osint_pipeline.posts import ChannelIds, page_batch
+from osint_pipeline.recorder import RESPONSES, Recorder
+from osint_pipeline.source import Source
+from osint_pipeline.technical import software, warc_info
+from osint_pipeline.workspace import Workspace
+from spiders.page import LayoutChanged, Page, Verdict
+from storage.catalog import Catalog
+from storage.exchange import RecordRef
+from storage.ids import new_id
+from storage.manifest import SealedWarc
+from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow, WarcState
+from storage.rows import CaptureState as State
+from storage.spool import WarcSeries
+
+REFUSING_STATUS = {401, 403, 407, 429, 451, 999}
+GONE_STATUS = {404, 410}
+CAPTURED_VERDICTS = {Verdict.CONTENT, Verdict.EMPTY, Verdict.SHELL, Verdict.GONE}
+
+
+@dataclass(slots=True)
+class Wanted:
+    """A capture that has been asked for and is not closed yet."""
+
+    id: UUID
+    url: str
+    kind: str
+    asked_at: datetime
+    parent: UUID | None = None
+    final_url: str | None = None
+    status: int | None = None
+    media_type: str | None = None
+    refs: list[RecordRef] = field(default_factory=list)
+
+
+class Run:
+    """Holds the run's parts together. All methods but flush() are called from the thread of the crawl."""
+
+    def __init__(self, workspace: Workspace, source: Source, *, attempt: int = 1) -> None:
+        self.workspace, self.source = workspace, source
+        self.id, self.started_at = new_id(), datetime.now(UTC)
+        self.tally = Tally()
+        self.unread: list[str] = []
+        self.broken: str | None = None
+        self.channels = ChannelIds()
+        self._wanted: dict[UUID, Wanted] = {}
+        catalog, service = workspace.catalog, workspace.service
+        self.source_id = catalog.ensure_source(
+            SourceRow(
+                slug=source.slug,
+                url=source.url,
+                spider=source.spider,
+                render=source.render,
+                robots=source.robots.partition(":")[0],
+                robots_reason=source.robots.partition(":")[2] or None,
+                proxy=None,
+                created_at=self.started_at,
+            )
+        ).id
+        catalog.begin_run(
+            RunRow(
+                id=self.id,
+                source_id=self.source_id,
+                started_at=self.started_at,
+                attempt=attempt,
+                versions=software(),
+                process=f"{socket.gethostname()}:{os.getpid()}",
+            )
+        )
+        self.series = WarcSeries(
+            workspace.spool,
+            prefix=f"{source.slug}-{self.started_at:%Y%m%dT%H%M%SZ}-{self.id.hex[-12:]}-{attempt}",
+            info=warc_info(service, self.id, source),
+            limit_bytes=service.warc_limit_bytes,
+            extra={"run": str(self.id), "source": source.slug, "software": software()},
+        )
+        self.recorder = Recorder(
+            run=self.id,
+            series=self.series,
+            catalog=catalog,
+            known=KnownPayloads(catalog),
+            pictures=PictureLinks(
+                catalog,
+                radius_bits=service.phash_radius_bits,
+                limit_pixels=service.image_limit_pixels,
+                tally=self.tally,
+            ),
+            tally=self.tally,
+        )
+
+    def want(self, url: str, kind: str, parent: UUID | None = None) -> UUID:
+        """Count a capture as wanted and open it."""
+        wanted = Wanted(id=new_id(), url=url, kind=kind, asked_at=datetime.now(UTC), parent=parent)
+        self._wanted[wanted.id] = wanted
+        self.tally.wanted += 1
+        self.recorder.open(wanted.id)
+        return wanted.id
+
+    def unwant(self, capture: UUID) -> None:
+        """Forget a capture that was asked for twice in this run; the other one stands."""
+        if self._wanted.pop(capture, None):
+            self.tally.wanted -= 1
+            self.recorder.forget(capture)
+
+    def answered(self, capture: UUID, *, url: str, status: int, media_type: str | None, refs: list[RecordRef]) -> None:
+        """Take the final answer. A page stays open until it is read; anything else is closed here."""
+        wanted = self._wanted[capture]
+        wanted.final_url, wanted.status, wanted.media_type, wanted.refs = url, status, media_type, refs
+        if any(ref.truncated for ref in refs[-1:]):
+            self._close(wanted, State.TRUNCATED, reason=f"cut: {refs[-1].truncated}")
+        elif status in REFUSING_STATUS:
+            self._close(wanted, State.REFUSED, reason=f"status {status}")
+        elif status in GONE_STATUS:
+            self._close(wanted, State.CAPTURED, verdict=Verdict.GONE, reason=f"status {status}")
+        elif status >= 400:
+            self._close(wanted, State.FAILED, reason=f"status {status}")
+        elif wanted.kind in ("file", "media", "robots") and not _payload_bytes(refs) and status == 200:
+            self._close(wanted, State.FAILED, reason="an empty answer")
+        elif wanted.kind == "file":
+            self._close(wanted, State.CAPTURED)
+
+    def gave_up(self, capture: UUID, state: State, reason: str, refs: list[RecordRef] | None = None) -> None:
+        """Close a capture that got no usable answer."""
+        if wanted := self._wanted.get(capture):
+            wanted.refs = refs or wanted.refs
+            self._close(wanted, state, reason=reason)
+
+    def read(
+        self, capture: UUID, page: Page | None, trouble: LayoutChanged | None, *, will_render: bool = False
+    ) -> None:
+        """Take what a parser read from a capture, and close the capture."""
+        wanted = self._wanted.get(capture)
+        if wanted is None:
+            return  # closed by its status: a refusal or an error page says nothing else
+        if page is None:
+            self.unread.append(str(trouble))
+            self._close(wanted, State.FAILED, reason=f"layout changed: {trouble}")
+            return
+        good = page.verdict in CAPTURED_VERDICTS
+        self._close(wanted, State.CAPTURED if good else State.REFUSED, verdict=page.verdict, reason=page.reason)
+        if page.verdict is Verdict.SHELL and not will_render:
+            self.unread.append(f"{wanted.url} shows its content only with scripts")
+        if page.verdict is Verdict.CONTENT:
+            self._keep_posts(wanted, page)
+
+    def flush(self) -> None:
+        """Sync and commit; see Recorder.flush."""
+        self.recorder.flush()
+
+    def end(self, *, reason: str | None = None, held_back: int = 0) -> Summary:
+        """Close what is still open, seal, and write down how the run ended."""
+        for wanted in list(self._wanted.values()):
+            self._close(wanted, State.FAILED, reason=f"not reached: {reason or 'the crawl ended first'}")
+        self.recorder.pictures.close()
+        gaps = self.channels.gaps(self.id, self.source_id)
+        self.tally.gaps = sum(gap.last - gap.first + 1 for gap in gaps)
+        self.recorder.add(Batch(gaps=gaps))
+        while self.recorder.flush():
+            pass
+        sealed = self.series.close()
+        for warc in sealed:
+            register_sealed(self.workspace.catalog, warc, self.id)
+        outcome = decide(self.tally, broken=self.broken, unread=len(self.unread))
+        limit = f"stopped at the limit of pages; {held_back} more were known" if held_back else None
+        why = self.broken or reason or (self.unread[0] if self.unread else None) or limit
+        self.workspace.catalog.end_run(
+            self.id, outcome, self.tally.counters(), ended_at=datetime.now(UTC), reason=why
+        )
+        return Summary(
+            run=self.id,
+            outcome=outcome,
+            tally=self.tally,
+            warc_files=len(sealed),
+            reason=why,
+            source=self.source.url,
+            spider=self.source.spider,
+        )
+
+    def _keep_posts(self, wanted: Wanted, page: Page) -> None:
+        self.channels.saw(page)
+        batch = page_batch(page, capture=wanted.id, source_id=self.source_id, seen_at=wanted.asked_at)
+        media = [*(one for post in batch.posts for one in post.media), *(one.media for one in batch.media)]
+        self.tally.posts += len(batch.posts)
+        self.tally.media += len(media)
+        self.tally.not_offered += sum(one.url is None for one in media)
+        self.recorder.files.named(media)
+        self.recorder.add(batch)
+
+    def _close(
+        self, wanted: Wanted, state: State, *, verdict: Verdict | None = None, reason: str | None = None
+    ) -> None:
+        del self._wanted[wanted.id]
+        self.tally.count(state)
+        last = next((ref for ref in reversed(wanted.refs) if ref.type in RESPONSES), None)
+        row = CaptureRow(
+            id=wanted.id,
+            run_id=self.id,
+            source_id=self.source_id,
+            url=wanted.url,
+            final_url=wanted.final_url,
+            kind=CaptureKind(wanted.kind),
+            state=state,
+            reason=reason,
+            verdict=verdict.value if verdict else None,
+            status=wanted.status,
+            media_type=wanted.media_type,
+            captured_at=wanted.asked_at,
+            payload_sha256=last.payload_sha256 if last else None,
+            payload_bytes=last.payload_bytes if last else None,
+            parent=wanted.parent,
+            truncated=last.truncated if last else None,
+        )
+        self.recorder.close(row)
+        if wanted.kind != "page":
+            self.recorder.files.captured(wanted.url, row)
+
+
+def _payload_bytes(refs: list[RecordRef]) -> int:
+    return next((ref.payload_bytes or 0 for ref in reversed(refs) if ref.type in RESPONSES), 0)
+
+
+def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: WarcState = WarcState.SEALED) -> None:
+    """Tell the catalogue that a WARC is whole and closed; may be repeated."""
+    catalog.warc_sealed(
+        warc.name,
+        run_id=run_id,
+        path=str(warc.path),
+        size_bytes=warc.size_bytes,
+        sha256=warc.sha256,
+        records=warc.record_count,
+        sealed_at=datetime.now(UTC),
+        state=state,
+    )
+

@@ -1,0 +1,79 @@
+"""What we watch: a URL, the site module that reads it, and how it is visited."""
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from urllib.parse import SplitResult, urlsplit
+
+from spiders import telegram, video
+
+SPIDERS = ("telegram", "news", "page", "video")
+FEED_SHAPE = re.compile(r"(/feed/?$|/rss|\.rss$|/atom|sitemap[^/]*\.(xml|txt)|\.xml(\.gz)?$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """`slug` is ASCII and stands in the archive's keys; `robots` is "obey" or "ignore:<reason>"."""
+
+    url: str
+    slug: str
+    spider: str
+    render: str = "auto"
+    robots: str = "obey"
+    proxy: str | None = None
+    pages: tuple[str, ...] = ()
+
+
+class UnusableUrl(ValueError):
+    """What was given is no URL that can be visited."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"{url!r}: {why}")
+        self.url, self.why = url, why
+
+
+def guess_spider(url: str) -> str:
+    """Pick the site module by the URL alone: Telegram, a video platform, an outlet's front page or feed, else one page."""
+    if telegram.matches(url):
+        return "telegram"
+    if video.matches(url):
+        return "video"
+    path = urlsplit(url).path
+    return "news" if path in ("", "/") or FEED_SHAPE.search(path) else "page"
+
+
+def slug_of(url: str) -> str:
+    """Make a short ASCII name for a URL that differs for different URLs."""
+    parts = urlsplit(url)
+    readable = re.sub(r"[^a-z0-9]+", "-", f"{parts.hostname or ''}{parts.path}".lower()).strip("-")[:40].strip("-")
+    return f"{readable or 'source'}-{sha256(url.encode()).hexdigest()[:8]}"
+
+
+def make_sources(urls: list[str], *, spider: str | None, render: str, robots: str, proxy: str | None) -> list[Source]:
+    """Group URLs into sources: one for each channel, outlet or video; one for each host's list of single pages.
+
+    Raises UnusableUrl for the first URL that cannot be visited; nothing has been fetched then.
+    """
+    sources: dict[tuple[str, str], Source] = {}
+    for url in urls:
+        name = spider or guess_spider(url)
+        address = telegram.wanted_url(url) if name == "telegram" else url
+        parts = _check(address)
+        key = f"{parts.scheme}://{parts.netloc}/" if name == "page" else address
+        known = sources.get((name, key))
+        pages = (*(known.pages if known else ()), address)
+        sources[name, key] = Source(
+            url=key, slug=slug_of(key), spider=name, render=render, robots=robots, proxy=proxy, pages=pages
+        )
+    return list(sources.values())
+
+
+def _check(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise UnusableUrl(url, str(error)) from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UnusableUrl(url, "not an http or https address")
+    return parts

@@ -1,0 +1,75 @@
+"""What a run was made with: exact versions, for each WARC's warcinfo and manifest."""
+
+import platform
+import subprocess
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from uuid import UUID
+
+from osint_pipeline.source import Source
+from settings.service import Service
+
+PACKAGES = (
+    "scrapy",
+    "twisted",
+    "playwright",
+    "yt-dlp",
+    "warcio",
+    "isal",
+    "trafilatura",
+    "imagehash",
+    "pillow",
+    "boto3",
+)
+
+
+@cache
+def software() -> dict[str, str]:
+    """Name the versions of this program, Python and the packages that touch the bytes; "unknown", never left out."""
+    found = {"osint-pipeline": _version("osint-pipeline"), "commit": _commit(), "python": platform.python_version()}
+    found["platform"] = f"{platform.system()} {platform.release()} {platform.machine()}"
+    found.update({name: _version(name) for name in PACKAGES})
+    found["lock-sha256"] = _lock()
+    return found
+
+
+def warc_info(service: Service, run: UUID, source: Source) -> dict[str, str]:
+    """Give the fields of a run's warcinfo records (ISO 28500:2017 6.2); the collector is a code."""
+    found = software()
+    return {
+        "software": f"osint-pipeline/{found['osint-pipeline']} ({found['commit']}) scrapy/{found['scrapy']} python/{found['python']}",
+        "format": "WARC File Format 1.1",
+        "conformsTo": "http://iipc.github.io/warc-specifications/specifications/warc-format/warc-1.1/",
+        "operator": service.collector,
+        "publisher": service.organisation,
+        "run": str(run),
+        "isPartOf": source.slug,
+        "description": f"run {run} of {source.url} by {source.spider}",
+        "robots": source.robots,
+        "http-header-user-agent": service.user_agent,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "unknown"
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _lock() -> str:
+    path = Path(__file__).resolve().parent.parent / "requirements.lock"
+    return sha256(path.read_bytes()).hexdigest() if path.exists() else "unknown"

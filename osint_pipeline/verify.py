@@ -1,0 +1,130 @@
+"""Checks what is archived against its digests; each answer is PASS, FAIL or UNVERIFIABLE, with the rule behind it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from osint_pipeline.errors import UserError
+from osint_pipeline.preserve import manifest_path
+from osint_pipeline.retrieve import Archive
+from osint_pipeline.workspace import Workspace
+from storage.check import check_warc
+from storage.digest import file_sha256
+from storage.errors import DamagedWarc, StorageError
+from storage.exchange import RecordRef
+from storage.finding import check_events, records_of
+from storage.records import check_member
+from storage.rows import WarcRow
+
+
+class Result(StrEnum):
+    """What a check came to. "Nothing failed" is not "everything was checked"."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNVERIFIABLE = "UNVERIFIABLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One claim about one subject (a record, a WARC, an object) and whether it holds."""
+
+    claim: str
+    subject: str
+    result: Result
+    why: str = ""
+    clause: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the claim under the names of the contract in docs/design.md."""
+        return asdict(self)
+
+
+def verify_all(workspace: Workspace) -> Iterator[Claim]:
+    """Check every WARC of the catalogue: its file, its records, the store's copy; then the chain of events."""
+    for warc in workspace.catalog.warcs():
+        yield from verify_warc(workspace, warc)
+    broken = check_events(workspace.catalog)
+    result = Result.PASS if broken is None else Result.FAIL
+    yield Claim(claim="events-chained", subject="events", result=result, why=f"event {broken.id} {broken.why}" if broken else "", clause="design.md promise 2")
+
+
+def verify_warc(workspace: Workspace, warc: WarcRow) -> Iterator[Claim]:
+    """Check one WARC of the catalogue, its local copy and its copy in the store."""
+    path = workspace.spool.find(warc.name)
+    if path is not None:
+        yield from verify_file(path, wanted_sha256=warc.sha256)
+    if warc.state == "preserved" and warc.key:
+        yield _store_copy(workspace, warc)
+    elif path is None:
+        yield Claim(claim="exists", subject=warc.name, result=Result.FAIL, why="neither in the spool nor in the store")
+
+
+def verify_file(path: Path, *, wanted_sha256: str | None = None) -> Iterator[Claim]:
+    """Check a WARC file by itself, and against the manifest beside it where there is one."""
+    manifest = manifest_path(path)
+    failures = 0
+    for finding in check_warc(path, manifest if manifest.exists() else None):
+        if finding.result.value == "PASS":
+            continue
+        failures += finding.result.value == "FAIL"
+        where = f"{path.name} at byte {finding.offset}" if finding.offset is not None else path.name
+        subject = f"{where}, record {finding.record_id}" if finding.record_id else where
+        yield Claim(
+            claim=finding.rule,
+            subject=subject,
+            result=Result(finding.result.value),
+            why=finding.why,
+            clause=finding.clause,
+        )
+    if not failures:
+        yield Claim(claim="warc-valid", subject=path.name, result=Result.PASS, clause="ISO 28500:2017")
+    if not manifest.exists():
+        yield Claim(claim="manifest", subject=path.name, result=Result.UNVERIFIABLE, why="no manifest lies beside it")
+    if wanted_sha256 is not None:
+        got = file_sha256(path)
+        same = Result.PASS if got == wanted_sha256 else Result.FAIL
+        why = "" if same is Result.PASS else f"the catalogue says sha256 {wanted_sha256}, the file has {got}"
+        yield Claim(claim="catalogue-sha256", subject=path.name, result=same, why=why)
+
+
+def verify_records(workspace: Workspace, id_: UUID) -> Iterator[Claim]:
+    """Check each record of a post, capture, media or run: its bytes, its block, its payload."""
+    refs = records_of(workspace.catalog, id_)
+    if not refs:
+        raise UserError(f"nothing in the catalogue has the id {id_}", "`osint find` and `osint runs` list ids")
+    archive = Archive(workspace)
+    for ref in refs:
+        yield _record(archive, ref)
+
+
+def _record(archive: Archive, ref: RecordRef) -> Claim:
+    subject = f"{ref.warc} at byte {ref.offset_bytes}, record {ref.record_id}"
+    try:
+        trouble = check_member(archive.member(ref), ref)
+    except DamagedWarc as error:
+        trouble = error.why
+    except (StorageError, UserError) as error:
+        return Claim(claim="record-digests", subject=subject, result=Result.UNVERIFIABLE, why=str(error))
+    if trouble:
+        return Claim(
+            claim="record-digests", subject=subject, result=Result.FAIL, why=trouble, clause="ISO 28500:2017 5.8"
+        )
+    return Claim(claim="record-digests", subject=subject, result=Result.PASS, clause="ISO 28500:2017 5.8, 5.9")
+
+
+def _store_copy(workspace: Workspace, warc: WarcRow) -> Claim:
+    subject = f"{workspace.store.bucket}/{warc.key}"
+    try:
+        got = workspace.store.sha256_of(warc.key or "", warc.version_id)
+    except StorageError as error:
+        missing = "has no" in str(error)
+        result = Result.FAIL if missing else Result.UNVERIFIABLE
+        return Claim(claim="store-sha256", subject=subject, result=result, why=str(error))
+    if got != warc.sha256:
+        return Claim(claim="store-sha256", subject=subject, result=Result.FAIL, why=f"wanted {warc.sha256}, got {got}")
+    return Claim(claim="store-sha256", subject=subject, result=Result.PASS)
+

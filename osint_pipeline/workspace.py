@@ -1,0 +1,108 @@
+"""The parts that every command works with: settings, data folder, spool, catalogue, store."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from osint_pipeline.fetch.guard import Guard, read_networks
+from settings.service import Service, private_folder
+from storage.spool import Spool
+
+if TYPE_CHECKING:
+    from storage.catalog import Catalog
+    from storage.objects import ObjectStore
+
+
+@dataclass(slots=True)
+class Workspace:
+    """Opens each part when it is first asked for, and leaves the servers it joined when it is closed.
+
+    The embedded servers stop with their last user, unless `osint up` holds them.
+    """
+
+    service: Service
+    _catalog: "Catalog | None" = None
+    _store: "ObjectStore | None" = None
+    _spool: Spool | None = None
+    _left: list = field(default_factory=list)  # type: ignore[type-arg]
+
+    def __enter__(self) -> Self:
+        private_folder(self.service.home)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave what was joined, in the reverse order."""
+        if self._catalog:
+            self._catalog.close()
+        while self._left:
+            self._left.pop()()
+        self._catalog = self._store = self._spool = None
+
+    @property
+    def guard(self) -> Guard:
+        return Guard(allow=read_networks(self.service.allow_networks))
+
+    @property
+    def folder(self) -> Path:
+        return self.service.home
+
+    @property
+    def spool(self) -> Spool:
+        if self._spool is None:
+            self._spool = Spool.open(self.folder / "spool")
+        return self._spool
+
+    @property
+    def catalog(self) -> "Catalog":
+        if self._catalog is None:
+            from storage.catalog import Catalog
+
+            self._catalog = Catalog.open(self.service.database_url or self._embedded_database())
+        return self._catalog
+
+    def _embedded_database(self) -> str:
+        from storage.embedded_postgres import EmbeddedPostgres
+
+        server = EmbeddedPostgres(self.folder / "postgres")
+        url = server.start()
+        self._left.append(server.leave)
+        return url
+
+    @property
+    def store(self) -> "ObjectStore":
+        """The object store, connected; raises StoreUnavailable."""
+        if self._store is None:
+            from storage.objects import S3, ObjectStore
+
+            config = self._configured_store() if self.service.s3_endpoint else self._embedded_store()
+            assert isinstance(config, S3)
+            self._store = ObjectStore.open(config)
+            self._store.ensure_bucket()
+        return self._store
+
+    def _configured_store(self):  # type: ignore[no-untyped-def]
+        from storage.objects import S3
+
+        service = self.service
+        return S3(
+            endpoint=service.s3_endpoint or "",
+            bucket=service.s3_bucket,
+            region=service.s3_region,
+            access_key=service.s3_access_key or "",
+            secret_key=service.s3_secret_key or "",
+            durable=True,
+        )
+
+    def _embedded_store(self):  # type: ignore[no-untyped-def]
+        from storage.embedded_store import EmbeddedStore
+
+        server = EmbeddedStore(self.folder / "store", self.service.s3_bucket)
+        config = server.start()
+        self._left.append(server.leave)
+        return config

