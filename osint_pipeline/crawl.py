@@ -14,6 +14,7 @@ from scrapy.settings import BaseSettings
 from scrapy.utils.asyncio import AsyncioLoopingCall
 from twisted.python.failure import Failure
 
+from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.run import Run
@@ -48,7 +49,7 @@ def scrapy_settings(service: Service, source: Source | None = None) -> dict[str,
         "ROBOTSTXT_OBEY": robots,
         "ROBOTSTXT_USER_AGENT": "osint-pipeline",
         "DOWNLOAD_DELAY": service.delay_seconds,
-        "RANDOMIZE_DOWNLOAD_DELAY": False,
+        "DOWNLOAD_DELAY_JITTER": 0,
         "CONCURRENT_REQUESTS_PER_DOMAIN": service.concurrency_per_host,
         "DOWNLOAD_TIMEOUT": service.timeout_seconds,
         "RETRY_TIMES": service.retries,
@@ -136,16 +137,9 @@ class RunExtension:
 
     def flushed(self, future: "asyncio.Future[None]") -> None:
         """Stop the crawl when what it brings can no longer be kept."""
-        error = future.exception()
-        if error is None:
-            return
-        log.error("cannot keep what is captured: %s", error)
-        self.broken(error)
-
-    def broken(self, error: BaseException) -> None:
-        """End the crawl: it can no longer keep what it captures."""
-        if self.run.broken is None:
-            self.run.broken = str(error)
+        if error := future.exception():
+            log.error("cannot keep what is captured: %s", error)
+            self.run.break_off(error if isinstance(error, Exception) else RuntimeError(str(error)))
             end_crawl(self.crawler, "cannot_keep")
 
     def closing(self, reason: str) -> None:
@@ -195,8 +189,7 @@ class CaptureMiddleware:
     def process_exception(self, request: Request, exception: Exception) -> None:
         capture = request.meta.get("osint_capture")
         if isinstance(exception, StorageError):
-            run = run_of(self.crawler)
-            run.broken = run.broken or str(exception)
+            run_of(self.crawler).break_off(exception)
             end_crawl(self.crawler, "cannot_keep")
         if capture:
             state, reason = _judge(exception, request)
@@ -220,11 +213,12 @@ class ReadingPipeline:
 
 def _judge(exception: Exception, request: Request) -> tuple[State, str]:
     """Tell what a failed request came to."""
+    said = (str(exception).strip().splitlines() or [""])[0][:300]
     if isinstance(exception, AddressRefused):
-        return State.REFUSED, str(exception)
+        return State.REFUSED, said
+    if isinstance(exception, FetchFailed):
+        return (State.REFUSED if exception.refused else State.FAILED), said
     if isinstance(exception, IgnoreRequest):
-        text = str(exception)
-        return (State.REFUSED, "robots.txt") if "robots" in text.lower() else (State.FAILED, text)
-    if any(ref.truncated for ref in request.meta["osint_records"][-1:]):
-        return State.TRUNCATED, f"{type(exception).__name__}: {exception}"
-    return State.FAILED, f"{type(exception).__name__}: {exception}"
+        return (State.REFUSED, "robots.txt") if "robots" in said.lower() else (State.FAILED, said)
+    cut = any(ref.truncated for ref in request.meta["osint_records"][-1:])
+    return (State.TRUNCATED if cut else State.FAILED), f"{type(exception).__name__}: {said}"

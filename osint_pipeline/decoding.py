@@ -24,7 +24,7 @@ def body_of(block: bytes, *, limit_bytes: int = LIMIT_BYTES) -> bytes:
             body = b"".join(dechunk((body,)))
         except BadChunks as error:
             raise NotDecoded(str(error)) from error
-    codings = (head.get("Content-Encoding") or "").lower().split(",")
+    codings = b",".join(head.values("Content-Encoding")).decode("latin-1").lower().split(",")
     for coding in reversed([one.strip() for one in codings if one.strip()]):
         body = _decode(body, coding, limit_bytes)
     return body

@@ -53,7 +53,7 @@ def decide(tally: Tally, *, broken: str | None, unread: int, known_refusals: int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A run as `osint crawl --json` ends with it."""
+    """A run as `osint crawl --json` ends with it. `error` is what broke the run itself, if anything did."""
 
     run: UUID
     outcome: Outcome
@@ -63,6 +63,7 @@ class Summary:
     reason: str | None = None
     source: str = ""
     spider: str = ""
+    error: Exception | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Give the summary under the names of the contract in docs/design.md."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from uuid import UUID
 
-from spiders.page import Media, Origin, Page, Post
+from spiders.page import Media, MediaKind, Origin, Page, Post
 from storage.rows import Batch, GapRow, MediaRow, MediaState, PageMediaRow, PostRow
 
 
@@ -13,7 +13,11 @@ def page_batch(page: Page, *, capture: UUID, source_id: UUID, seen_at: datetime)
     """Make the rows of a page's posts and media; every post names the capture that it was read from."""
     return Batch(
         posts=tuple(post_row(post, capture=capture, source_id=source_id, seen_at=seen_at) for post in page.posts),
-        media=tuple(PageMediaRow(capture_id=capture, media=media_row(media)) for media in page.media),
+        media=tuple(
+            PageMediaRow(capture_id=capture, media=media_row(media))
+            for media in page.media
+            if media.kind is not MediaKind.AVATAR
+        ),
     )
 
 

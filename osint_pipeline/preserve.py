@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from sqlalchemy import select
+
 from osint_pipeline.workspace import Workspace
 from storage.check import Result, check_warc
 from storage.digest import file_sha256
 from storage.rows import WarcRow, WarcState
+from storage.schema import runs, sources
 
 Progress = Callable[[str, int, int], None]
 
@@ -45,8 +48,8 @@ def upload(workspace: Workspace, *, progress: Progress | None = None) -> Iterato
 
 def preserve(workspace: Workspace, warc: WarcRow) -> Preserved:
     """Check one sealed WARC, put it with its index and, last, its manifest; write the event before the state."""
-    path = workspace.spool.find(warc.name)
-    key = key_of(warc, workspace.catalog.source_slug(warc.run_id))
+    path = workspace.local_copy(warc.name)
+    key = key_of(warc, _slug(workspace, warc))
     if path is None:
         return _held_back(workspace, warc, key, "its file is not in the spool")
     manifest = manifest_path(path)
@@ -55,7 +58,7 @@ def preserve(workspace: Workspace, warc: WarcRow) -> Preserved:
         return _held_back(
             workspace, warc, key, f"it does not pass its own check: {bad[0].rule} at byte {bad[0].offset}"
         )
-    stored = workspace.store.put_once(path, key, warc.sha256, media_type="application/warc")
+    stored = workspace.store.put_once(path, key, warc.sha256 or file_sha256(path), media_type="application/warc")
     for beside, name, kind in (
         (cdxj_path(path), cdxj_path(Path(key)), "text/plain; charset=utf-8"),
         (manifest, manifest_path(Path(key)), "application/json"),
@@ -83,6 +86,12 @@ def cdxj_path(warc: Path) -> Path:
     return warc.with_name(warc.name.removesuffix(".warc.gz") + ".cdxj")
 
 
+def _slug(workspace: Workspace, warc: WarcRow) -> str:
+    query = select(sources.c.slug).join(runs, runs.c.source_id == sources.c.id).where(runs.c.id == warc.run_id)
+    with workspace.catalog.begin() as connection:
+        return connection.scalar(query) or "unknown"
+
+
 def _held_back(workspace: Workspace, warc: WarcRow, key: str, why: str) -> Preserved:
     workspace.catalog.add_event("held back", warc.name, warc.sha256, {"why": why})
-    return Preserved(name=warc.name, run=warc.run_id, key=key, size_bytes=warc.size_bytes, why=why)
+    return Preserved(name=warc.name, run=warc.run_id, key=key, size_bytes=warc.size_bytes or 0, why=why)

@@ -1,5 +1,6 @@
 """Mends what a crash left: torn WARCs are cut and sealed, the catalogue learns of them, dead runs are ended."""
 
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from sqlalchemy import select
 from osint_pipeline.run import register_sealed
 from osint_pipeline.workspace import Workspace
 from storage.catalog import UnfinishedRun
-from storage.manifest import SealedWarc
-from storage.records import read_info
+from storage.manifest import SealedWarc, read_manifest
+from storage.records import open_warc
 from storage.rows import Batch, CaptureState, Counters, Outcome, RecordRow
 from storage.schema import captures, records
 from storage.spool import Recovered
@@ -42,7 +43,7 @@ def recover(workspace: Workspace) -> Iterator[Mended]:
         )
     known = {warc.name for warc in workspace.catalog.warcs() if warc.state != "open"}
     for sealed in workspace.spool.sealed():
-        if sealed.name not in known:
+        if sealed.path.name not in known:
             _register(workspace, sealed)
             yield Mended(name=sealed.name, sentence="was sealed, and is in the catalogue now")
     for run in workspace.catalog.unfinished_runs():
@@ -54,19 +55,28 @@ def recover(workspace: Workspace) -> Iterator[Mended]:
 def _register(workspace: Workspace, warc: SealedWarc) -> None:
     """Tell the catalogue of a sealed WARC and of those of its records that were synced but not committed."""
     catalog = workspace.catalog
-    named = catalog.warcs(names=[warc.name])
-    run_id = named[0].run_id if named else UUID(read_info(warc.path).get("run", str(UUID(int=0))))
+    named = catalog.warcs(names=[warc.path.name])
+    run_id = named[0].run_id if named else _run_of(warc)
     register_sealed(catalog, warc, run_id)
     with catalog.begin() as connection:
-        there = set(connection.scalars(select(records.c.id).where(records.c.warc == warc.name)))
+        there = set(connection.scalars(select(records.c.id).where(records.c.warc == warc.path.name)))
     rows: list[RecordRow] = []
-    for ref in warc.iter_records():
+    for ref in read_manifest(warc.manifest).records():
         if ref.record_id not in there:
             rows.append(RecordRow(ref=ref, run_id=run_id, capture_id=None))
         if len(rows) >= RECORDS_PER_COMMIT:
             catalog.commit(Batch(records=tuple(rows)))
             rows = []
     catalog.commit(Batch(records=tuple(rows)))
+
+
+def _run_of(warc: SealedWarc) -> UUID:
+    """Read which run a WARC is of from its first record; the zero UUID where it does not say."""
+    with open_warc(warc.path) as reader:
+        streamed = reader.next()
+        block = b"".join(streamed.pieces()).decode("utf-8", "replace") if streamed else ""
+    found = re.search(r"^run: ([0-9a-f-]{36})\r?$", block, re.MULTILINE)
+    return UUID(found[1]) if found else UUID(int=0)
 
 
 def _alive(run: UnfinishedRun) -> bool:

@@ -1,6 +1,6 @@
 """Gives back what is archived: bytes of a record from the spool or the store, proven before they are used."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
@@ -9,8 +9,9 @@ from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.workspace import Workspace
 from storage.errors import DamagedWarc
 from storage.exchange import RecordRef
+from storage.extract import copy_records
 from storage.finding import records_of
-from storage.records import copy_records
+from storage.rows import WarcRow
 
 
 class Archive:
@@ -18,7 +19,7 @@ class Archive:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._keys: dict[str, str | None] = {}
+        self._rows: dict[str, WarcRow] = {}
 
     def member(self, ref: RecordRef) -> bytes:
         """Give a record's gzip member as archived; raises DamagedWarc unless its SHA-256 is the catalogue's."""
@@ -28,21 +29,23 @@ class Archive:
         return data
 
     def read(self, warc: str, offset_bytes: int, length_bytes: int) -> bytes:
-        """Give bytes of a WARC, unproven."""
-        if path := self.workspace.spool.find(warc):
+        """Give bytes of a WARC, unproven; fewer at the end of the file."""
+        if path := self.workspace.local_copy(warc):
             with path.open("rb") as file:
                 file.seek(offset_bytes)
                 return file.read(length_bytes)
-        return self.workspace.store.read_range(self._key(warc), offset_bytes, length_bytes)
+        row = self._row(warc)
+        length_bytes = min(length_bytes, (row.size_bytes or 0) - offset_bytes)
+        return self.workspace.store.read_range(row.key or "", offset_bytes, length_bytes, row.version_id)
 
-    def _key(self, warc: str) -> str:
-        if warc not in self._keys:
+    def _row(self, warc: str) -> WarcRow:
+        if warc not in self._rows:
             rows = self.workspace.catalog.warcs(names=[warc])
-            self._keys[warc] = rows[0].key if rows else None
-        key = self._keys[warc]
-        if key is None:
-            raise UserError(f"{warc} is neither in the spool nor in the store", "run `osint verify --all`", Exit.FAILED)
-        return key
+            if not rows or not rows[0].key:
+                what = f"{warc} is neither in the spool nor in the store"
+                raise UserError(what, "run `osint verify --all`", Exit.FAILED)
+            self._rows[warc] = rows[0]
+        return self._rows[warc]
 
 
 def pull(workspace: Workspace, id_: UUID, folder: Path) -> tuple[Path, int]:
@@ -53,23 +56,16 @@ def pull(workspace: Workspace, id_: UUID, folder: Path) -> tuple[Path, int]:
     refs = _unique(records_of(workspace.catalog, id_))
     if not refs:
         raise UserError(f"nothing in the catalogue has the id {id_}", "`osint find` and `osint runs` list ids")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{id_}.warc.gz"
-    archive = Archive(workspace)
     try:
-        with path.open("xb") as out:
-            copy_records(refs, archive, out)
+        folder.mkdir(parents=True, exist_ok=True)
+        copy_records(refs, Archive(workspace).read, path)
     except FileExistsError as error:
         raise UserError(f"{path} exists", "name another folder with --out, or move it away") from error
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}", "name a folder that can be written to") from error
     return path, len(refs)
 
 
 def _unique(refs: Iterable[RecordRef]) -> list[RecordRef]:
     return list({ref.record_id: ref for ref in refs}.values())
-
-
-def members(workspace: Workspace, refs: Iterable[RecordRef]) -> Iterator[tuple[RecordRef, bytes]]:
-    """Give each record with its proven bytes."""
-    archive = Archive(workspace)
-    for ref in refs:
-        yield ref, archive.member(ref)

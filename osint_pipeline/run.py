@@ -2,9 +2,15 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
+
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
 
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.outcome import Summary, Tally, decide
@@ -15,6 +21,7 @@ from osint_pipeline.technical import software, warc_info
 from osint_pipeline.workspace import Workspace
 from spiders.page import LayoutChanged, Page, Verdict
 from storage.catalog import Catalog
+from storage.errors import StorageError
 from storage.exchange import RecordRef
 from storage.ids import new_id
 from storage.manifest import SealedWarc
@@ -51,6 +58,7 @@ class Run:
         self.tally = Tally()
         self.unread: list[str] = []
         self.broken: str | None = None
+        self.error: Exception | None = None
         self.channels = ChannelIds()
         self._wanted: dict[UUID, Wanted] = {}
         catalog, service = workspace.catalog, workspace.service
@@ -78,10 +86,11 @@ class Run:
         )
         self.series = WarcSeries(
             workspace.spool,
-            prefix=f"{source.slug}-{self.started_at:%Y%m%dT%H%M%SZ}-{self.id.hex[-12:]}-{attempt}",
-            info=warc_info(service, self.id, source),
-            limit_bytes=service.warc_limit_bytes,
-            extra={"run": str(self.id), "source": source.slug, "software": software()},
+            f"{source.slug}-{self.started_at:%Y%m%dT%H%M%SZ}-{self.id.hex[-12:]}",
+            attempt,
+            warc_info(service, self.id, source),
+            service.warc_limit_bytes,
+            {"run": str(self.id), "source": source.slug, "collector": service.collector, "software": software()},
         )
         self.recorder = Recorder(
             run=self.id,
@@ -156,34 +165,63 @@ class Run:
         """Sync and commit; see Recorder.flush."""
         self.recorder.flush()
 
+    @property
+    def scratch(self) -> Path:
+        """Where blocks too large for memory belong while the run goes on."""
+        return self.series.scratch
+
     def end(self, *, reason: str | None = None, held_back: int = 0) -> Summary:
-        """Close what is still open, seal, and write down how the run ended."""
+        """Close what is still open, seal, and write down how the run ended.
+
+        Where something can no longer be kept the WARCs stay in the spool for `osint recover`, and the summary says why.
+        """
         for wanted in list(self._wanted.values()):
             self._close(wanted, State.FAILED, reason=f"not reached: {reason or 'the crawl ended first'}")
-        self.recorder.pictures.close()
-        gaps = self.channels.gaps(self.id, self.source_id)
-        self.tally.gaps = sum(gap.last - gap.first + 1 for gap in gaps)
-        self.recorder.add(Batch(gaps=gaps))
-        while self.recorder.flush():
-            pass
-        sealed = self.series.close()
-        for warc in sealed:
-            register_sealed(self.workspace.catalog, warc, self.id)
+        sealed = self._finish()
         outcome = decide(self.tally, broken=self.broken, unread=len(self.unread))
         limit = f"stopped at the limit of pages; {held_back} more were known" if held_back else None
         why = self.broken or reason or (self.unread[0] if self.unread else None) or limit
-        self.workspace.catalog.end_run(
-            self.id, outcome, self.tally.counters(), ended_at=datetime.now(UTC), reason=why
-        )
+        counters, ended_at = self.tally.counters(), datetime.now(UTC)
+        with self._noting():
+            self.workspace.catalog.end_run(self.id, outcome, counters, ended_at=ended_at, reason=why)
         return Summary(
             run=self.id,
             outcome=outcome,
             tally=self.tally,
             warc_files=len(sealed),
-            reason=why,
+            reason=self.broken or why,
             source=self.source.url,
             spider=self.source.spider,
+            error=self.error,
         )
+
+    def break_off(self, error: Exception) -> None:
+        """Note that the run can no longer keep what it captures; the first reason stands."""
+        if self.error is None:
+            self.error, self.broken = error, str(error)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except (StorageError, OSError, SQLAlchemyError, psycopg.Error) as error:
+            self.break_off(error)
+
+    def _finish(self) -> list[SealedWarc]:
+        """Commit the last captures and seal; what fails is noted and the rest is done all the same."""
+        sealed: list[SealedWarc] = []
+        with self._noting():
+            self.recorder.pictures.close()
+            gaps = self.channels.gaps(self.id, self.source_id)
+            self.tally.gaps = sum(gap.last - gap.first + 1 for gap in gaps)
+            self.recorder.add(Batch(gaps=gaps))
+            while self.recorder.flush():
+                pass
+        with self._noting():
+            sealed = self.series.close()
+            for warc in sealed:
+                register_sealed(self.workspace.catalog, warc, self.id)
+        return sealed
 
     def _keep_posts(self, wanted: Wanted, page: Page) -> None:
         self.channels.saw(page)
@@ -231,7 +269,7 @@ def _payload_bytes(refs: list[RecordRef]) -> int:
 def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: WarcState = WarcState.SEALED) -> None:
     """Tell the catalogue that a WARC is whole and closed; may be repeated."""
     catalog.warc_sealed(
-        warc.name,
+        warc.path.name,
         run_id=run_id,
         path=str(warc.path),
         size_bytes=warc.size_bytes,
@@ -240,4 +278,3 @@ def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: War
         sealed_at=datetime.now(UTC),
         state=state,
     )
-

@@ -39,7 +39,9 @@ class Lookalike:
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values."""
-        return {name: str(value) if isinstance(value, UUID | datetime) else value for name, value in asdict(self).items()}
+        return {
+            name: str(value) if isinstance(value, UUID | datetime) else value for name, value in asdict(self).items()
+        }
 
 
 def similar_to(workspace: Workspace, what: str, radius_bits: int | None = None) -> list[Lookalike]:
@@ -56,7 +58,9 @@ def similar_to(workspace: Workspace, what: str, radius_bits: int | None = None) 
     earlier = workspace.catalog.earlier_fingerprints("phash")
     nearest: dict[int, tuple[int, bool]] = {}
     for turn, value in enumerate(values):
-        places, distances = neighbours(np.uint64(value), earlier.hashes, _radius(service.phash_radius_bits, radius_bits))
+        places, distances = neighbours(
+            np.uint64(value), earlier.hashes, _radius(service.phash_radius_bits, radius_bits)
+        )
         for place, distance in zip(places, distances, strict=True):
             known = nearest.get(int(place))
             if known is None or int(distance) < known[0]:
@@ -86,7 +90,13 @@ def _picture(workspace: Workspace, what: str) -> tuple[bytes, str | None]:
 
 def _lookalike(workspace: Workspace, fingerprint: UUID, distance: int, turned: bool) -> Lookalike:
     query = (
-        select(fingerprints, captures.c.captured_at, captures.c.url, records.c.url.label("record_url"), media.c.id.label("media_id"))
+        select(
+            fingerprints,
+            captures.c.captured_at,
+            captures.c.url,
+            records.c.url.label("record_url"),
+            media.c.id.label("media_id"),
+        )
         .outerjoin(captures, captures.c.id == fingerprints.c.capture_id)
         .outerjoin(records, records.c.id == fingerprints.c.record_id)
         .outerjoin(media, media.c.file_capture_id == fingerprints.c.capture_id)

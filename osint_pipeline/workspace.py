@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from osint_pipeline.fetch.guard import Guard, read_networks
 from settings.service import Service, private_folder
@@ -25,7 +25,7 @@ class Workspace:
     _catalog: "Catalog | None" = None
     _store: "ObjectStore | None" = None
     _spool: Spool | None = None
-    _left: list = field(default_factory=list)  # type: ignore[type-arg]
+    _left: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         private_folder(self.service.home)
@@ -57,6 +57,11 @@ class Workspace:
         if self._spool is None:
             self._spool = Spool.open(self.folder / "spool")
         return self._spool
+
+    def local_copy(self, warc: str) -> Path | None:
+        """Find a sealed WARC's file on this machine."""
+        path = self.spool.sealed_folder / warc
+        return path if path.is_file() else None
 
     @property
     def catalog(self) -> "Catalog":
@@ -96,6 +101,8 @@ class Workspace:
             region=service.s3_region,
             access_key=service.s3_access_key or "",
             secret_key=service.s3_secret_key or "",
+            patience_seconds=service.store_patience_seconds,
+            attempts=1000,  # patience alone decides
             durable=True,
         )
 

@@ -22,7 +22,7 @@ class SettingError(Exception):
 
 
 def _say(default: Any, about: str, *, secret: bool = False, at_least: float | None = None) -> Any:
-    return field(default=default, metadata={"about": about, "secret": secret, "at_least": at_least})
+    return field(default=default, repr=not secret, metadata={"about": about, "secret": secret, "at_least": at_least})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ def _read(one: Any, value: Any) -> Any:
             )
         if bool in kinds or kinds[0] in (int, float):
             value = kinds[0](str(value).replace("_", ""))
-            if (least := one.metadata["at_least"]) is not None and value < least:
+            if (least := one.metadata["at_least"]) is not None and not value >= least:  # so that nan is refused too
                 raise SettingError(variable(one.name), f"{value} is below {least}", one.metadata["about"])
             return value
         return Path(value).expanduser() if Path in kinds else str(value)

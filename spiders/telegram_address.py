@@ -78,5 +78,9 @@ def matches(url: str) -> bool:
         return False
     if host not in HOSTS and not host.endswith(".t.me"):
         return False
-    private = re.match(r"/(\+|joinchat/|c/\d)", parts.path)
-    return parts.scheme in ("http", "https") and (bool(private) or wanted(text).name is not None)
+    return parts.scheme in ("http", "https") and (is_private(parts.geturl()) or wanted(text).name is not None)
+
+
+def is_private(url: str) -> bool:
+    """Tell whether an address is an invite or lies in a private chat, by its path."""
+    return bool(re.match(r"/(\+\w|joinchat/\w|c/\d)", urlsplit(url).path))

@@ -8,31 +8,35 @@ from spiders.reading import Element, background_url, seconds_of, text_of, web_ur
 
 _PREFIX = "tgme_widget_message_"
 _ASIDES = frozenset(_PREFIX + name for name in ("reply", "link_preview"))  # what others said: never part of a message
+_BARS = ["bar"]  # a voice message draws its waveform with hundreds of empty elements
 SINGLE = re.compile(r"([^/?#]+)/(\d{1,15})\?(?:.*&)?single\b")  # the address of one item of an album
 _NOT_SHOWN = "Telegram shows no address for it in this preview"
 _NO_FILES = "Telegram's preview never gives out documents and music"
 
 
 class Parts:
-    """The elements of a message by class name, in the order of the page. Asides are named but not entered.
+    """The elements of a message, or a page, by class name, in the order of the page. Asides are named but not entered.
 
     `media` are its outermost players, pictures and files, each with the class that names its reader.
     """
 
-    def __init__(self, root: Element) -> None:
+    def __init__(self, root: Element, asides: frozenset[str] = _ASIDES) -> None:
         self.by_class: dict[str, list[Element]] = {}
         self.media: list[tuple[str, Element]] = []
         todo = [(root, False)]
         while todo:
             element, within = todo.pop()
+            if element.tag == "svg":
+                continue
             names = (element.get("class") or "").split()
             for name in names:
                 self.by_class.setdefault(name, []).append(element)
                 if name in _READERS and not within:
                     self.media.append((name, element))
                     within = True
-            if element is root or _ASIDES.isdisjoint(names):
-                todo.extend((child, within) for child in reversed(element))
+            if (element is root or asides.isdisjoint(names)) and names != _BARS:
+                for child in reversed(element):
+                    todo.append((child, within))
 
     def all(self, name: str) -> list[Element]:
         """Give the elements of a class; a name that begins with ~ stands for the message prefix."""

@@ -24,7 +24,7 @@ _RECORDS = (
     "block_sha256, payload_sha256, payload_bytes, concurrent_to, refers_to, truncated"
 )
 _MEDIA = (
-    "id, post_version_id, capture_id, item_id, kind, url, file_capture_id, state, why, payload_sha256, "
+    "id, post_version_id, capture_id, place, item_id, kind, url, file_capture_id, state, why, payload_sha256, "
     "duration_seconds, title"
 )
 _FINGERPRINTS = "id, capture_id, record_id, payload_sha256, algorithm, version, hash, failure, width, height"
@@ -121,13 +121,14 @@ def copy_media(cursor: Cursor[Any], lines: Iterable[str]) -> None:
     copy_rows(cursor, "media", _MEDIA, lines)
 
 
-def media_line(row: MediaRow, version_id: UUID | None, capture_id: UUID | None) -> str:
+def media_line(row: MediaRow, version_id: UUID | None, capture_id: UUID | None, place: int = 0) -> str:
     """Write a media row of a post's version, or of a page."""
     return "\t".join(
         (
             as_id(row.id),
             as_id(version_id),
             as_id(capture_id),
+            str(place),
             as_text(row.item_id),
             as_text(row.kind),
             as_text(row.url),

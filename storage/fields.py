@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import ip_address
 from uuid import UUID
 
 _UNSAFE_URL = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]")
@@ -32,6 +34,15 @@ def safe_note(name: str, value: str) -> tuple[str, str]:
     """Make a field of a note: a token for its name, prefixed with Note- where the standard has that name."""
     name = _UNSAFE_NAME.sub("-", name) or "Note"
     return (f"Note-{name}" if RESERVED.fullmatch(name) else name), safe_value(value)
+
+
+@lru_cache(maxsize=1024)
+def safe_address(ip: str) -> tuple[str, str]:
+    """Make the field of an IP address; what is none becomes a note."""
+    try:
+        return "WARC-IP-Address", str(ip_address(ip.partition("%")[0]))
+    except ValueError:
+        return safe_note("WARC-IP-Address", ip)
 
 
 def safe_date(moment: datetime) -> str:

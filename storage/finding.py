@@ -10,7 +10,7 @@ from storage import events
 from storage.catalog import Catalog
 from storage.exchange import RecordRef, RecordType
 from storage.found import Found, RunSummary
-from storage.loading import MEDIA, RUN, VERSION, load, load_records, load_runs, records_by_capture, what_is
+from storage.loading import RUN, VERSION, load, load_records, load_runs, records_by_capture, what_is
 from storage.rows import BrokenChain, EventRow, SourceRow
 from storage.schema import events as events_table
 from storage.schema import post_versions, records, runs, sources
@@ -53,8 +53,8 @@ def show(catalog: Catalog, any_id: UUID) -> Found | RunSummary | None:
             return None
         if what[0] == RUN:
             return load_runs(connection, runs.c.id == any_id, 1)[0]
-        found = load(connection, [what])[0]
-    return replace(found, records=tuple(records_of(catalog, any_id)))
+        found = next(iter(load(connection, [what])), None)
+    return found and replace(found, records=tuple(records_of(catalog, any_id)))
 
 
 def records_of(catalog: Catalog, any_id: UUID) -> list[RecordRef]:
@@ -70,9 +70,7 @@ def records_of(catalog: Catalog, any_id: UUID) -> list[RecordRef]:
         if what[0] == RUN:
             refs = load_records(connection, records.c.run_id == any_id)
         else:
-            found = load(connection, [what])[0]
-            files = [one.file_capture for one in found.media if one.file_capture]
-            wanted = {*found.captures, *files} if what[0] == MEDIA else set(found.captures)
+            wanted = [capture for found in load(connection, [what]) for capture in found.captures]
             refs = load_records(connection, records.c.capture_id.in_(wanted))
         known = {ref.record_id for ref in refs}
         missing = {ref.refers_to for ref in refs if ref.type is RecordType.REVISIT and ref.refers_to} - known
@@ -80,7 +78,7 @@ def records_of(catalog: Catalog, any_id: UUID) -> list[RecordRef]:
     return sorted([*refs, *originals], key=lambda ref: (ref.date, ref.warc, ref.offset_bytes))
 
 
-def listload_runs(catalog: Catalog, limit: int = 100, *, source: str | None = None) -> list[RunSummary]:
+def list_runs(catalog: Catalog, limit: int = 100, *, source: str | None = None) -> list[RunSummary]:
     """List runs, newest first."""
     condition = sources.c.slug == source if source else literal(True)
     with catalog.begin() as connection:

@@ -160,11 +160,13 @@ def dechunk(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
 class PayloadDigest:
     """What a message block holds: SHA-256 (hex) and size of its payload, de-chunked, content coding left on.
 
-    `framing` says why a body that is called chunked was not de-chunked; the payload is then the raw body.
+    `body_sha256` is of the body with its chunk framing. `framing` says why a body that is called chunked was not
+    de-chunked; the payload is then that raw body.
     """
 
     sha256: str
     size_bytes: int
+    body_sha256: str
     block_sha256: str
     block_bytes: int
     head: Head | None
@@ -186,8 +188,10 @@ def measure(block: Block) -> PayloadDigest:
     if head and head.chunked:
         return measure_parts((block,))
     body = memoryview(block)[len(head.raw) :] if head else memoryview(block)
+    sha256 = hashlib.sha256(body).hexdigest()
     return PayloadDigest(
-        sha256=hashlib.sha256(body).hexdigest(),
+        sha256=sha256,
+        body_sha256=sha256,
         size_bytes=len(body),
         block_sha256=hashlib.sha256(block).hexdigest(),
         block_bytes=len(block),
@@ -195,9 +199,12 @@ def measure(block: Block) -> PayloadDigest:
     )
 
 
-def measure_parts(parts: Iterable[bytes], *, response: bool = True) -> PayloadDigest:
-    """Measure a message block that comes in parts, in one pass; response=False reads a request."""
-    whole, raw, inner = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+def measure_parts(parts: Iterable[bytes], *, response: bool = True, algorithm: str = "sha256") -> PayloadDigest:
+    """Measure a message block that comes in parts, in one pass; response=False reads a request.
+
+    Another algorithm than sha256 is for checking what others wrote; the digests are then of that.
+    """
+    whole, raw, inner = hashlib.new(algorithm), hashlib.new(algorithm), hashlib.new(algorithm)
     rest = iter(parts)
     start, total, inner_bytes = _gather(rest), 0, 0
     head = split_response(start) if response else split(start)
@@ -220,6 +227,7 @@ def measure_parts(parts: Iterable[bytes], *, response: bool = True) -> PayloadDi
     return PayloadDigest(
         sha256=(inner if dechunked else raw).hexdigest(),
         size_bytes=inner_bytes if dechunked else raw_bytes,
+        body_sha256=raw.hexdigest(),
         block_sha256=whole.hexdigest(),
         block_bytes=total,
         head=head,

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from storage.exchange import RecordRef, RecordType, Truncated
 from storage.found import Found, FoundMedia, RunSummary
@@ -52,7 +53,7 @@ def load(connection: Connection, places: Sequence[tuple[str, UUID]]) -> list[Fou
         wanted = [key for kind, key in places if kind == what]
         if wanted:
             found.update(read(connection, wanted))
-    return [found[key] for _, key in places]
+    return [found[key] for _, key in places if key in found]
 
 
 def load_records(connection: Connection, condition: ColumnElement[bool]) -> list[RecordRef]:
@@ -98,7 +99,7 @@ def load_runs(connection: Connection, condition: ColumnElement[bool], limit: int
 def _posts(connection: Connection, wanted: Sequence[UUID]) -> dict[UUID, Found]:
     newest = (
         select(post_versions.c.post_id, post_versions.c.id)
-        .distinct(post_versions.c.post_id)
+        .ext(distinct_on(post_versions.c.post_id))
         .where(post_versions.c.post_id.in_(wanted))
         .order_by(post_versions.c.post_id, post_versions.c.version.desc())
     )
@@ -164,7 +165,7 @@ def _read_from(connection: Connection, wanted: Sequence[UUID]) -> dict[UUID, lis
 
 def _files(connection: Connection, condition: ColumnElement[bool]) -> dict[UUID, list[FoundMedia]]:
     found: dict[UUID, list[FoundMedia]] = {}
-    for row in connection.execute(select(media).where(condition).order_by(media.c.id)):
+    for row in connection.execute(select(media).where(condition).order_by(media.c.place)):
         found.setdefault(row.post_version_id, []).append(_file(row))
     return found
 

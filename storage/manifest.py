@@ -290,6 +290,17 @@ def sealed_from(warc: Path) -> SealedWarc:
     )
 
 
+def write_cdxj(sealed: SealedWarc) -> None:
+    """Write the index of a sealed WARC again from its manifest. Raises SpoolFull."""
+    with ExitStack() as stack, whole_file(sealed.cdxj) as file:
+        sorter = _Sorter(sealed.path.parent, stack)
+        for row in _rows(sealed.manifest):
+            if line := cdxj_line(json.loads(row), sealed.path.name):
+                sorter.add(line)
+        file.writelines(line.encode("utf-8") for line in sorter.merged())
+    sync_folder(sealed.path.parent)
+
+
 def _lines(path: Path) -> Iterator[tuple[bool, str]]:
     """Yield each line with whether it is a record's."""
     inside = False

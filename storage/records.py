@@ -159,7 +159,7 @@ class WarcReader:
         """Read the next record's header; None at the end of the file. What was left of the last record is passed over."""
         if self._open:
             self._open.finish()
-        self._open = None
+        self._open = self._member = None
         if self._plain is None:
             if not self.source.peek():
                 return None

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import cache
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,7 +19,9 @@ from urllib.parse import urlsplit
 from storage.errors import StorageError, StoreUnavailable
 
 T = TypeVar("T")
+_MAKING = threading.Lock()  # a session is not to be shared between threads
 _LONGEST_PAUSE_SECONDS = 2.0
+_SKEW_SECONDS = 300  # S3 refuses from 900 on; what is less may still be refused elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,8 @@ _SENTENCES = {
     "ExpiredToken": "our credentials have expired",
     "TokenRefreshRequired": "our credentials have expired",
     "InvalidToken": "our credentials are not valid",
+    "PermanentRedirect": "the bucket {bucket!r} lies in another region",
+    "AuthorizationHeaderMalformed": "we sign for a region that is not the store's",
     "AccessDenied": "our key has no right to do this",
     "AllAccessDisabled": "access to this bucket is switched off",
     "QuotaExceeded": "our quota is used up",
@@ -214,6 +220,10 @@ class Wire:
             kind = Kind.FINAL
         else:
             kind = _KINDS.get(code) or _STATUS_KINDS.get(status) or (Kind.PASSING if status >= 500 else Kind.FINAL)
+        ahead = _clock_ahead_seconds(response)
+        if kind is Kind.FINAL and abs(ahead) > _SKEW_SECONDS:  # some servers say no more than AccessDenied
+            differs = f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the store's"
+            return Refused(kind, code, f"this machine's clock {differs} ({code})")
         if sentence := _SENTENCES.get(code):
             return Refused(kind, code, f"{sentence.format(bucket=self.config.bucket)} ({code})")
         message = str(response.get("Error", {}).get("Message") or "no reason given")
@@ -227,15 +237,10 @@ class Wire:
 
 
 def _connect(config: S3, signed: bool) -> Any:
-    import boto3.session
     import botocore
     import botocore.config
     import botocore.exceptions
-    import botocore.session
 
-    core = botocore.session.get_session({"profile": (None, None, None, None)})  # nothing from the user's ~/.aws
-    core.set_config_variable("config_file", os.devnull)
-    core.set_config_variable("credentials_file", os.devnull)
     settings = botocore.config.Config(
         signature_version="s3v4" if signed else botocore.UNSIGNED,
         s3={"addressing_style": "path", "payload_signing_enabled": True},
@@ -248,16 +253,29 @@ def _connect(config: S3, signed: bool) -> Any:
         proxies={} if _is_loopback(config.endpoint) else None,
     )
     try:
-        return boto3.session.Session(botocore_session=core).client(
-            "s3",
-            endpoint_url=config.endpoint,
-            region_name=config.region,
-            aws_access_key_id=config.access_key,
-            aws_secret_access_key=config.secret_key,
-            config=settings,
-        )
+        with _MAKING:
+            return _session().client(
+                "s3",
+                endpoint_url=config.endpoint,
+                region_name=config.region,
+                aws_access_key_id=config.access_key,
+                aws_secret_access_key=config.secret_key,
+                config=settings,
+            )
     except (ValueError, botocore.exceptions.BotoCoreError) as error:
         raise StoreUnavailable(config.endpoint, f"cannot be addressed: {error}") from error
+
+
+@cache
+def _session() -> Any:
+    """Make the session once: a client costs 0.07 s of reading models from a new one, 0.006 s from an old one."""
+    import boto3.session
+    import botocore.session
+
+    core = botocore.session.get_session({"profile": (None, None, None, None)})  # nothing from the user's ~/.aws
+    core.set_config_variable("config_file", os.devnull)
+    core.set_config_variable("credentials_file", os.devnull)
+    return boto3.session.Session(botocore_session=core)
 
 
 def _is_loopback(endpoint: str) -> bool:
@@ -266,6 +284,15 @@ def _is_loopback(endpoint: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _clock_ahead_seconds(response: dict[str, Any]) -> float:
+    """How far this clock is ahead of the Date (RFC 9110 6.6.1) of an answer; 0 if it has none."""
+    told = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return time.time() - parsedate_to_datetime(told).timestamp()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _silence(error: Exception) -> Refused:

@@ -223,6 +223,7 @@ media = Table(
     _id(),
     Column("post_version_id", Uuid, ForeignKey("post_versions.id", name="media_post_version_id_fkey")),
     Column("capture_id", Uuid),
+    Column("place", Integer, nullable=False),  # its place among the files of its post
     Column("item_id", Text),
     Column("kind", Text, nullable=False),
     Column("url", Text),

@@ -47,6 +47,14 @@ def living(kept: Path) -> int | None:
     return pid if started == now_started else None
 
 
+def ended(kept: Path) -> bool:
+    """Whether a process left its whole identity and is gone; one that is just being launched has not ended."""
+    try:
+        return kept.read_text("ascii").endswith("\n") and living(kept) is None
+    except FileNotFoundError:
+        return False
+
+
 def stop(kept: Path, patience_seconds: float = 5.0) -> None:
     """End that process, kindly and then not; returns when it is gone. May be called when there is none."""
     for number in (signal.SIGTERM, signal.SIGKILL):

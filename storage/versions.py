@@ -56,7 +56,7 @@ FROM unnest(%s::uuid[], %s::timestamptz[], %s::bigint[], %s::text[]) AS s (id, s
 WHERE v.id = s.id AND v.last_seen < s.seen
 """
 _READ_FROM = "INSERT INTO version_captures SELECT * FROM unnest(%s::uuid[], %s::uuid[]) ON CONFLICT DO NOTHING"
-_MEDIA = "SELECT post_version_id, id, kind, url, item_id, state, file_capture_id FROM media WHERE post_version_id = ANY(%s) ORDER BY id"
+_MEDIA = "SELECT post_version_id, id, kind, url, item_id, state, file_capture_id FROM media WHERE post_version_id = ANY(%s) ORDER BY place"
 
 
 @dataclass(slots=True)
@@ -162,8 +162,8 @@ class _Written:
         self.edited += known.version > 0
         known.id, known.version, known.content_sha256 = row.version_id, known.version + 1, digest
         self._versions.append(_version_line(row, known))
-        for one in row.media:
-            self._media.append(media_line(one, row.version_id, row.capture_id))
+        for place, one in enumerate(row.media):
+            self._media.append(media_line(one, row.version_id, row.capture_id, place))
             self._stored[one.id] = StoredMedia(id=one.id, state=one.state, file_capture_id=one.file_capture_id)
 
     def copy(self, cursor: Cursor[Any]) -> None:

@@ -174,11 +174,12 @@ class OpenWarc:
     def _write(self, encoded: list[Iterable[bytes]]) -> list[tuple[int, int, str]]:
         """Write members, all or none; answers offset, length and SHA-256 of each."""
         start, places, whole = self._size_bytes, [], self._digest.copy()
-        at = start
+        at = needed = start
         try:
             for member in encoded:
                 offset, digest = at, hashlib.sha256()
                 for piece in member:
+                    needed = at + len(piece)
                     _write_all(self._file, piece)
                     digest.update(piece)
                     whole.update(piece)
@@ -187,7 +188,7 @@ class OpenWarc:
         except BaseException as error:
             self._cut(start)
             if isinstance(error, OSError) and is_full(error):
-                raise SpoolFull(str(self.path), at - start) from error
+                raise SpoolFull(str(self.path), needed - start) from error
             raise
         self._size_bytes, self._digest = at, whole
         return places

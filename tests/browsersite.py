@@ -22,7 +22,7 @@ HUGE = b"0123456789abcdef" * (12 << 16)  # 12 MiB, above what is read in one pie
 class Served:
     """One request as the server saw it, and what it answered; `sha256` is of the payload without any coding."""
 
-    port: int
+    host: str
     method: str
     path: str
     posted: bytes
@@ -32,7 +32,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.path}"
+        return f"http://{self.host}{self.path}"
 
 
 def png(red: int) -> bytes:
@@ -63,9 +63,9 @@ def javascript(text: str) -> tuple[int, str, bytes]:
 
 INDEX = """<!doctype html><html lang=be><meta charset=utf-8><title>working</title>
 <link rel=icon href=/favicon.png><link rel=stylesheet href=/style.css>
-<style>body{margin:0;width:1280px;height:2000px}</style>
+<style>body{margin:0;width:1280px;height:2000px}pre{white-space:pre-wrap;overflow-wrap:anywhere}</style>
 <h1>Старонка</h1><div class=pic></div><img id=a src=/a.png><img id=gone src=/missing.png>
-<iframe id=other src="http://127.0.0.1:OTHER/frame.html"></iframe>
+<iframe id=other src="http://localhost:OTHER/frame.html"></iframe>
 <audio id=tone preload=auto src=/tone.wav></audio><p id=late></p><pre id=report></pre>
 <script src=/app.js></script></html>"""
 
@@ -104,7 +104,7 @@ const work = [
 report.beacon = navigator.sendBeacon('/beacon', 'seen');
 Promise.all(work).then(() => { report.style = getComputedStyle(document.querySelector('.pic')).color;
   document.getElementById('late').textContent = 'Толькі са скрыпта';
-  document.getElementById('report').textContent = JSON.stringify(report, Object.keys(report).sort()); document.title = 'done'; });
+  document.getElementById('report').textContent = JSON.stringify(report, Object.keys(report).sort()); document.body.dataset.ms = Math.round(performance.now()); document.title = 'done'; });
 """
 
 SERVICE = """
@@ -157,6 +157,7 @@ FILES: dict[str, tuple[int, str, bytes]] = {
     "/sw/page.html": (200, "text/html", CONTROLLED.encode()),
     "/sw/cached.txt": (200, "text/plain", b"cached"),
     "/sw/passed.txt": (200, "text/plain", b"passed"),
+    "/file": (200, "application/octet-stream", b"a file"),
     "/events": (200, "text/event-stream", b"data: a\n\ndata: b\n\ndata: c\n\n"),
 }  # fmt: skip
 
@@ -262,6 +263,8 @@ class _Answer(BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
         elif status != 204:
             self.send_header("Content-Length", str(len(coded)))
+        if self.path == "/file":
+            self.send_header("Content-Disposition", "attachment; filename=file.bin")
         self.end_headers()
         if self.command == "HEAD":
             coded = body = b""
@@ -269,14 +272,9 @@ class _Answer(BaseHTTPRequestHandler):
             part = coded[start : start + 7000]
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
         self.wfile.write(b"0\r\n\r\n" if chunked else coded)
-        served = Served(site_port(self), self.command, self.path, posted, status, hashlib.sha256(body).hexdigest(), self.headers.get("Cookie", ""))  # fmt: skip
+        served = Served(self.headers.get("Host", ""), self.command, self.path, posted, status, hashlib.sha256(body).hexdigest(), self.headers.get("Cookie", ""))  # fmt: skip
         with site.lock:
             site.log.append(served)
-
-
-def site_port(answer: BaseHTTPRequestHandler) -> int:
-    """Give the port that a request came in at."""
-    return answer.server.server_address[1]  # type: ignore[attr-defined]
 
 
 def report_in(html_text: str) -> dict[str, object]:

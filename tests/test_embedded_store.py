@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -212,10 +213,25 @@ def test_a_damaged_identity_is_nobody(tmp_path, left):
     supervise.stop(tmp_path / "kept")
 
 
+def test_what_is_just_being_launched_has_not_ended(tmp_path):
+    kept = tmp_path / "kept"
+    assert not supervise.ended(kept)
+    kept.write_text("")
+    assert not supervise.ended(kept)
+    supervise.launch(["/bin/true"], {}, tmp_path / "log", kept)
+    deadline = time.monotonic() + 10
+    while not supervise.ended(kept):
+        assert time.monotonic() < deadline
+
+
 def test_the_server_holds_none_of_our_files(folder):
     embedded = EmbeddedStore(folder)
     embedded.start()
-    held = {str(path.readlink()) for path in Path(f"/proc/{embedded.pid()}/fd").iterdir()}
+    held = set()
+    for path in Path(f"/proc/{embedded.pid()}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it opens and closes while we look
+            held.add(str(path.readlink()))
+    assert "/dev/null" in held
     assert not [name for name in held if name.endswith((".lock", "pinned"))]
     assert Path(f"/proc/{embedded.pid()}/cwd").readlink() == Path("/")
 
@@ -227,6 +243,39 @@ def test_a_server_that_cannot_start_says_why_and_counts_nobody(folder):
     with pytest.raises(StoreUnavailable, match=r"keys\.json is damaged"):
         embedded.start()
     assert not embedded.users.in_use() and embedded.pid() is None
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="file/store cannot be used"):
+        EmbeddedStore(tmp_path / "file" / "store").start()
+
+
+@pytest.mark.parametrize("name", ["with space", "co:lon", "сховішча ё", "$(id)", "-n"])
+def test_any_name_of_a_folder_will_do(tmp_path, name):
+    with EmbeddedStore(tmp_path / name) as embedded, ObjectStore.open(embedded.start()) as store:
+        store.ensure_bucket()
+        store.put_bytes_once(b"x", "v1/x")
+        assert (tmp_path / name / "data" / "osint" / "v1" / "x").read_bytes() == b"x"
+
+
+def test_a_file_and_its_copy_in_the_store_can_share_the_disk(folder, tmp_path):
+    path, data = tmp_path / "one", os.urandom(100_000)
+    path.write_bytes(data)
+    with EmbeddedStore(folder) as embedded, ObjectStore.open(embedded.start()) as store:
+        store.ensure_bucket()
+        store.put_once(path, "v1/one", hashlib.sha256(data).hexdigest())
+        assert path.stat().st_nlink == 1
+        assert embedded.share(path, "v1/one") and embedded.share(path, "v1/one")
+        assert path.stat().st_nlink == 2 and path.samefile(embedded.data / "osint" / "v1" / "one")
+        assert [one.key for one in store.list()] == ["v1/one"]
+        assert store.sha256_of("v1/one") == hashlib.sha256(data).hexdigest()
+        path.unlink()
+        assert store.read_range("v1/one", 5, 10) == data[5:15]
+        (tmp_path / "other").write_bytes(b"other")
+        with pytest.raises(StoreUnavailable, match="is not the copy"):
+            embedded.share(tmp_path / "other", "v1/one")
+    assert sorted(path.name for path in (folder / "data" / "osint" / "v1").iterdir()) == ["one"]
 
 
 def test_whoever_waits_too_long_at_the_gate_is_told(tmp_path):

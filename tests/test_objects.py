@@ -4,8 +4,12 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -170,6 +174,42 @@ def test_what_the_user_keeps_for_other_stores_is_not_used(config, tmp_path, monk
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with ObjectStore.open(config) as store:
         assert store.put_bytes_once(b"x", "v1/profile").sha256 == sha256(b"x")
+
+
+def test_a_wrong_clock_is_named(config, monkeypatch):
+    import botocore.auth
+
+    now, clock = datetime.now(UTC), time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 7200)
+    monkeypatch.setattr(
+        botocore.auth,
+        "get_current_datetime",
+        lambda remove_tzinfo=True: (now - timedelta(hours=2)).replace(tzinfo=None),
+    )
+    with (
+        ObjectStore.open(config) as store,
+        pytest.raises(StoreUnavailable, match=r"clock is 7[12][0-9][0-9] s behind the store's"),
+    ):
+        store.put_bytes_once(b"x", "v1/clock")
+
+
+def test_a_server_that_knows_no_ranges_is_read_all_the_same(config, tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "osint").mkdir()
+    (tmp_path / "osint" / "whole").write_bytes(data)
+
+    class Plain(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Plain, directory=tmp_path)) as plain:
+        threading.Thread(target=plain.serve_forever, args=(0.02,), daemon=True).start()
+        endpoint = f"http://127.0.0.1:{plain.server_port}"
+        with ObjectStore.open(replace(config, endpoint=endpoint)) as store:
+            assert store.read_range("whole", 2_000_000, 1000) == data[2_000_000:2_001_000]
+            with pytest.raises(RangeShort):
+                store.read_range("whole", 2_999_999, 2)
+        plain.shutdown()
 
 
 def test_the_doctor_sees_what_rclone_keeps_and_what_it_ignores(store):

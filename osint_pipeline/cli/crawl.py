@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from osint_pipeline.cli.common import as_json, console, print_json, read_date, sizes, table, workspace
-from osint_pipeline.errors import Exit, UserError
-from osint_pipeline.outcome import Outcome, Summary
+from osint_pipeline.errors import Exit, UserError, explain
+from osint_pipeline.outcome import Summary
+from storage.errors import StorageError
+from storage.rows import Outcome
 
 CODES = {
     Outcome.COMPLETE: Exit.COMPLETE,
@@ -76,6 +78,9 @@ def crawl(
 
 def exit_code(summaries: list[Summary], trouble: str | None) -> Exit:
     """Give the code of the worst outcome; a store that is away counts where all was captured."""
+    for summary in summaries:
+        if isinstance(summary.error, StorageError):
+            return explain(summary.error).exit_code
     worst = next((one for one in WORST_FIRST if any(s.outcome is one for s in summaries)), Outcome.FAILED)
     return Exit.STORE if worst is Outcome.COMPLETE and trouble else CODES[worst]
 

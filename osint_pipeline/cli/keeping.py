@@ -16,7 +16,9 @@ from osint_pipeline.errors import Exit, UserError
 @as_json
 def verify(what: str | None, all_: bool, json_: bool) -> int:
     if bool(what) == all_:
-        raise UserError("nothing to verify was named", "osint verify ID, osint verify FILE.warc.gz, or osint verify --all")
+        raise UserError(
+            "nothing to verify was named", "osint verify ID, osint verify FILE.warc.gz, or osint verify --all"
+        )
     counts = {"PASS": 0, "FAIL": 0, "UNVERIFIABLE": 0}
     with workspace() as opened:
         for claim in _claims(opened, what):
@@ -24,7 +26,10 @@ def verify(what: str | None, all_: bool, json_: bool) -> int:
             if json_:
                 print_json([claim.as_json()])
             elif claim.result != "PASS":
-                click.echo(f"{claim.result} {claim.claim}: {claim.subject}: {claim.why}" + (f" ({claim.clause})" if claim.clause else ""))
+                click.echo(
+                    f"{claim.result} {claim.claim}: {claim.subject}: {claim.why}"
+                    + (f" ({claim.clause})" if claim.clause else "")
+                )
     if not json_:
         click.echo(f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['UNVERIFIABLE']} could not be checked")
     if counts["FAIL"]:
@@ -44,7 +49,9 @@ def _claims(opened: Any, what: str | None) -> Any:
     if named := opened.catalog.warcs(names=[Path(what).name]) if not Path(what).exists() else []:
         return verify_warc(opened, named[0])
     if not Path(what).is_file():
-        raise UserError(f"{what} is no id, no file and no WARC of the catalogue", "`osint find` and `osint runs` list ids")
+        raise UserError(
+            f"{what} is no id, no file and no WARC of the catalogue", "`osint find` and `osint runs` list ids"
+        )
     return verify_file(Path(what))
 
 
@@ -58,7 +65,17 @@ def upload(json_: bool) -> int:
         for one in drain(opened):
             held, done = held + bool(one.why), done + (not one.why)
             if json_:
-                print_json([{"warc": one.name, "key": one.key, "bytes": one.size_bytes, "preserved": not one.why, "why": one.why}])
+                print_json(
+                    [
+                        {
+                            "warc": one.name,
+                            "key": one.key,
+                            "bytes": one.size_bytes,
+                            "preserved": not one.why,
+                            "why": one.why,
+                        }
+                    ]
+                )
             elif one.why:
                 click.echo(f"held back {one.name}: {one.why}", err=True)
             else:
@@ -78,7 +95,16 @@ def recover(json_: bool) -> None:
         for one in mend(opened):
             count += 1
             if json_:
-                print_json([{"name": one.name, "what": one.sentence, "kept_records": one.kept_records, "cut_bytes": one.cut_bytes}])
+                print_json(
+                    [
+                        {
+                            "name": one.name,
+                            "what": one.sentence,
+                            "kept_records": one.kept_records,
+                            "cut_bytes": one.cut_bytes,
+                        }
+                    ]
+                )
             else:
                 click.echo(f"{one.name}: {one.sentence}")
     if not json_ and not count:
@@ -98,7 +124,10 @@ def doctor(json_: bool) -> int:
     with workspace() as opened:
         rows = examine(opened.store)
     if json_:
-        print_json({"guarantee": r.name, "verdict": r.verdict.value, "detail": r.detail, "what_we_do": r.what_we_do} for r in rows)
+        print_json(
+            {"guarantee": r.name, "verdict": r.verdict.value, "detail": r.detail, "what_we_do": r.what_we_do}
+            for r in rows
+        )
     else:
         cells = [(r.name, r.verdict.value.replace("_", " "), r.detail, r.what_we_do) for r in rows]
         console().print(table(None, ("guarantee", "verdict", "seen", "what we do about it"), cells))

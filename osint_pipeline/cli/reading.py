@@ -18,7 +18,9 @@ def _id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise UserError(f"{text!r} is no id", "ids look like 01990a5e-…; `osint find` and `osint runs` list them") from error
+        raise UserError(
+            f"{text!r} is no id", "ids look like 01990a5e-…; `osint find` and `osint runs` list them"
+        ) from error
 
 
 @click.command(help="List the newest runs, or show one.")
@@ -40,7 +42,15 @@ def runs(id_: str | None, limit: int, json_: bool) -> int:
     else:
         columns = ("run", "source", "started", "outcome", *COUNTS, "WARCs", "preserved")
         cells = [
-            (r.run, r.source, r.started_at, r.outcome or "running", *(getattr(r, name) for name in COUNTS), r.warc_files, r.preserved)
+            (
+                r.run,
+                r.source,
+                r.started_at,
+                r.outcome or "running",
+                *(getattr(r, name) for name in COUNTS),
+                r.warc_files,
+                r.preserved,
+            )
             for r in found
         ]
         console().print(table(None, columns, cells, right=columns[4:]))
@@ -66,13 +76,28 @@ def _print_run(run: RunSummary) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Results at most.")
 @as_json
 def find(
-    words: tuple[str, ...], url: str | None, source: str | None, kind: str | None,
-    since: datetime | None, until: datetime | None, limit: int, json_: bool,
+    words: tuple[str, ...],
+    url: str | None,
+    source: str | None,
+    kind: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    json_: bool,
 ) -> int:
     from storage.finding import find as look
 
     with workspace() as opened:
-        found = look(opened.catalog, " ".join(words) or None, url=url, source=source, kind=kind, since=since, until=until, limit=limit)
+        found = look(
+            opened.catalog,
+            " ".join(words) or None,
+            url=url,
+            source=source,
+            kind=kind,
+            since=since,
+            until=until,
+            limit=limit,
+        )
     if json_:
         print_json(one.to_json() for one in found)
     else:
@@ -111,7 +136,11 @@ def show(id_: str, json_: bool) -> int:
 
 def _print_found(found: Found, versions: list[Found]) -> None:
     rows: list[tuple[str, Any]] = [("id", found.id), ("kind", found.kind), ("source", found.source), ("url", found.url)]
-    rows += [(name, getattr(found, name)) for name in ("title", "author", "language", "views", "verdict") if getattr(found, name)]
+    rows += [
+        (name, getattr(found, name))
+        for name in ("title", "author", "language", "views", "verdict")
+        if getattr(found, name)
+    ]
     rows += [("published", found.published_at), ("as written", found.published_raw), ("captured", found.captured_at)]
     if found.edited:
         rows.append(("edited", "yes"))
@@ -127,14 +156,14 @@ def _print_found(found: Found, versions: list[Found]) -> None:
     if found.media:
         columns = ("media", "kind", "state", "why", "url")
         out.print(table(None, columns, ((m.id, m.kind, m.state, m.why, m.url) for m in found.media)))
-    columns = ("record", "status", "warc", "offset", "length", "url")
+    names = ("record", "status", "warc", "offset", "length", "url")
     records = ((r.type.value, r.status, r.warc, r.offset_bytes, r.length_bytes, r.url) for r in found.records)
-    out.print(table(None, columns, records, right=("offset", "length")))
+    out.print(table(None, names, records, right=("offset", "length")))
 
 
 @click.command(help="Write the records of a post, capture, media or run as one WARC, byte for byte as archived.")
 @click.argument("id_", metavar="ID")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("."), help="Folder to write to.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder to write to.")
 @as_json
 def pull(id_: str, out: Path, json_: bool) -> int:
     from osint_pipeline.retrieve import pull as fetch
@@ -148,9 +177,15 @@ def pull(id_: str, out: Path, json_: bool) -> int:
     return Exit.COMPLETE
 
 
-@click.command(help="Find captured pictures that look like a file or a captured picture, nearest first. Leads, not proofs.")
+@click.command(
+    help="Find captured pictures that look like a file or a captured picture, nearest first. Leads, not proofs."
+)
 @click.argument("what", metavar="FILE|MEDIA_ID")
-@click.option("--radius", type=click.IntRange(0, 32), help="Bits that two hashes may differ by.  [default: OSINT_PHASH_RADIUS_BITS]")
+@click.option(
+    "--radius",
+    type=click.IntRange(0, 32),
+    help="Bits that two hashes may differ by.  [default: OSINT_PHASH_RADIUS_BITS]",
+)
 @as_json
 def similar(what: str, radius: int | None, json_: bool) -> int:
     from osint_pipeline.similar import similar_to

@@ -50,7 +50,7 @@ class Recorder:
         self._flights: dict[str, Flight] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writing = asyncio.Lock()
-        self._refused = len(relay.refused)
+        self._refused, self._failed = len(relay.refused), len(relay.failed)
         self._last_event = asyncio.get_running_loop().time()
         self._handlers: dict[str, Callable[[str, Answer], None]] = {
             "Target.attachedToTarget": self._attached,
@@ -191,10 +191,9 @@ class Recorder:
         verdict, extra = "Fetch.continueResponse" if response else "Fetch.continueRequest", {}
         try:
             if response:
-                if not flight.heard_first(
-                    "paused", session
-                ):  # a service worker is attached by the browser and by its page
-                    return  # `finally` lets it go
+                # A service worker is attached by the browser and by its page: the second pause is only let go.
+                if not flight.heard_first("paused", session):
+                    return
                 hop = hop_of(params, self._main_target)
                 flight.hops.append(hop)
                 async with asyncio.timeout(PAUSE_SECONDS):
@@ -249,6 +248,7 @@ class Recorder:
         elif "BLOCKED_BY_CLIENT" in failure:
             return
         elif failure != "net::ERR_ABORTED" or flight.sent:
+            failure += self._why_not_dialled(flight.url)
             self.omit(f"{flight.url}: no answer ({failure})")
             self._start(self._write_failure(flight, failure))
 
@@ -256,6 +256,11 @@ class Recorder:
         """What Guard said of a URL's host during this fetch, None if nothing."""
         host = (urlsplit(url).hostname or "").lower()
         return next((one for one in self.relay.refused[self._refused :] if one.host.lower() == host), None)
+
+    def _why_not_dialled(self, url: str) -> str:
+        host = (urlsplit(url).hostname or "").lower()
+        found = [one for one in self.relay.failed[self._failed :] if one.host.lower() == host]
+        return f" ({found[-1].why})" if found else ""
 
     async def _write(self, flight: Flight, index: int) -> None:
         hop = flight.hops[index]

@@ -9,16 +9,9 @@ from scrapy.core.downloader.handlers.base import BaseDownloadHandler
 from scrapy.crawler import Crawler
 from scrapy.http import HtmlResponse, Response, TextResponse
 
+from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.tap import WireLimits
 from osint_pipeline.fetch.wire import CAPTURE, RECORDS, WireFetcher
-
-
-class FetchFailed(Exception):
-    """The browser or the media fetcher got no usable answer; `refused` where the platform said no."""
-
-    def __init__(self, url: str, why: str, *, refused: bool = False) -> None:
-        super().__init__(why)
-        self.url, self.why, self.refused = url, why, refused
 
 
 class RecordingHandler(BaseDownloadHandler):
@@ -41,7 +34,7 @@ class RecordingHandler(BaseDownloadHandler):
                 body_limit_bytes=service.body_limit_bytes,
                 timeout_seconds=service.timeout_seconds,
             ),
-            scratch=workspace.spool.scratch,
+            scratch=self.run.scratch,
         )
         self._browser: Any = None
         self._browser_turn = asyncio.Lock()
@@ -69,7 +62,7 @@ class RecordingHandler(BaseDownloadHandler):
                 self._browser = Browser(
                     service.chromium,
                     workspace.guard,
-                    scratch=workspace.spool.scratch,
+                    scratch=self.run.scratch,
                     upstream_proxy=request.meta.get("proxy"),
                 )
                 await self._browser.__aenter__()
@@ -100,7 +93,7 @@ class RecordingHandler(BaseDownloadHandler):
             capture=request.meta[CAPTURE],
             sink=self.run.recorder,
             guard=workspace.guard,
-            scratch=workspace.spool.scratch,
+            scratch=self.run.scratch,
             user_agent=service.user_agent,
             limit_bytes=service.media_limit_bytes,
             timeout_seconds=service.media_timeout_seconds,

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-import brotli  # type: ignore[import-untyped]
+import brotli
 
 HTML = "text/html; charset=utf-8"
 DATE = "Sat, 21 Nov 2026 09:00:00 GMT"

@@ -74,8 +74,8 @@ CREATE TABLE version_captures (
 );
 CREATE INDEX version_captures_capture_id_idx ON version_captures (capture_id);
 CREATE TABLE media (
-    id UUID NOT NULL, post_version_id UUID, capture_id UUID, item_id TEXT, kind TEXT NOT NULL, url TEXT,
-    file_capture_id UUID, state TEXT NOT NULL, why TEXT, payload_sha256 BYTEA, duration_seconds FLOAT, title TEXT,
+    id UUID NOT NULL, post_version_id UUID, capture_id UUID, place INTEGER NOT NULL, item_id TEXT,
+    kind TEXT NOT NULL, url TEXT, file_capture_id UUID, state TEXT NOT NULL, why TEXT, payload_sha256 BYTEA, duration_seconds FLOAT, title TEXT,
     PRIMARY KEY (id),
     CONSTRAINT media_post_version_id_fkey FOREIGN KEY(post_version_id) REFERENCES post_versions (id)
 );
