@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
 from osint_pipeline.outcome import Summary, Tally
-from osint_pipeline.run import Run
+from osint_pipeline.run import ROBOTS, Run
 from osint_pipeline.source import Source, slug_of
 from osint_pipeline.workspace import Workspace
 from settings.service import Service, load
@@ -219,6 +219,6 @@ def _judge(exception: Exception, request: Request) -> tuple[State, str]:
     if isinstance(exception, FetchFailed):
         return (State.REFUSED if exception.refused else State.FAILED), said
     if isinstance(exception, IgnoreRequest):
-        return (State.REFUSED, "robots.txt") if "robots" in said.lower() else (State.FAILED, said)
+        return (State.REFUSED, ROBOTS) if "robots" in said.lower() else (State.FAILED, said)
     cut = any(ref.truncated for ref in request.meta["osint_records"][-1:])
     return (State.TRUNCATED if cut else State.FAILED), f"{type(exception).__name__}: {said}"

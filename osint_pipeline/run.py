@@ -31,6 +31,7 @@ from storage.spool import WarcSeries
 
 REFUSING_STATUS = {401, 403, 407, 429, 451, 999}
 GONE_STATUS = {404, 410}
+ROBOTS = "robots.txt"
 CAPTURED_VERDICTS = {Verdict.CONTENT, Verdict.EMPTY, Verdict.SHELL, Verdict.GONE}
 
 
@@ -57,6 +58,7 @@ class Run:
         self.id, self.started_at = new_id(), datetime.now(UTC)
         self.tally = Tally()
         self.unread: list[str] = []
+        self.known_refusals = 0  # those of robots.txt, which the source is set to obey
         self.broken: str | None = None
         self.error: Exception | None = None
         self.channels = ChannelIds()
@@ -140,6 +142,7 @@ class Run:
     def gave_up(self, capture: UUID, state: State, reason: str, refs: list[RecordRef] | None = None) -> None:
         """Close a capture that got no usable answer."""
         if wanted := self._wanted.get(capture):
+            self.known_refusals += reason == ROBOTS
             wanted.refs = refs or wanted.refs
             self._close(wanted, state, reason=reason)
 
@@ -178,7 +181,7 @@ class Run:
         for wanted in list(self._wanted.values()):
             self._close(wanted, State.FAILED, reason=f"not reached: {reason or 'the crawl ended first'}")
         sealed = self._finish()
-        outcome = decide(self.tally, broken=self.broken, unread=len(self.unread))
+        outcome = decide(self.tally, broken=self.broken, unread=len(self.unread), known_refusals=self.known_refusals)
         limit = f"stopped at the limit of pages; {held_back} more were known" if held_back else None
         why = self.broken or reason or (self.unread[0] if self.unread else None) or limit
         counters, ended_at = self.tally.counters(), datetime.now(UTC)

@@ -13,10 +13,11 @@ from spiders.feeds import parse_feed, parse_sitemap
 from spiders.language import language_of
 from spiders.page import LayoutChanged, Link, LinkKind, Page, Post, PostKind, Verdict
 from spiders.pages import (
+    EXTRACTED_CHARS,
+    SAMPLE_CHARS,
     Document,
     article_shaped,
     document,
-    extractable,
     links_of,
     media_of,
     page_of,
@@ -89,7 +90,7 @@ def _post(doc: Document, tree: Element, text: str, title: str | None) -> Post:
     url, said = doc.url, doc.said
     own = said.canonical if said.canonical and _is_own(said.canonical, url) else url
     lacking = not (said.authors and said.published and title)
-    guess = _guessed(tree, own) if lacking and extractable(doc.source) else {}
+    guess = _guessed(tree, own) if lacking and len(doc.source) <= EXTRACTED_CHARS else {}
     raw, at = _published((*said.published, *_slug_date(url)), guess.get("date"))
     authors = said.authors or tuple(name for name in (guess.get("author") or "").split("; ") if name)
     body = body_of(tree)
@@ -102,7 +103,7 @@ def _post(doc: Document, tree: Element, text: str, title: str | None) -> Post:
         author=", ".join(authors) or None,
         title=title or guess.get("title"),
         text=text,
-        language=language_of(text) or said.language,
+        language=language_of(text[:SAMPLE_CHARS]) or said.language,
         published_at=at,
         published_raw=raw,
         links=tuple(link for link in links_of(body, url) if stable_path(link) != stable_path(own)),
@@ -131,12 +132,11 @@ def _slug_date(url: str) -> tuple[str, ...]:
 
 def _guessed(tree: Element, url: str) -> dict[str, str]:
     """Ask trafilatura for the fields that the page does not declare."""
-    from lxml.etree import strip_elements, tostring
+    from lxml.etree import tostring
     from lxml.html import document_fromstring
     from trafilatura.metadata import extract_metadata
 
     copy = document_fromstring(tostring(tree, encoding="utf-8", method="html"))
-    strip_elements(copy, "script", "style", with_tail=False)  # read already, and slow to be read there when hostile
     found: Any = extract_metadata(copy, default_url=url, extensive=False)
     return {name: value for name in ("title", "author", "date") if isinstance(value := getattr(found, name, None), str)}
 
@@ -145,7 +145,7 @@ def article_text(source: str, tree: Element, said: Declared) -> str:
     """The article's text: trafilatura's, unless the page declares or plainly shows much more; all visible text at worst."""
     from trafilatura import extract  # takes 0.3 s to import
 
-    found = (extract(source, include_comments=False) if extractable(source) else None) or ""
+    found = (extract(source, include_comments=False) if len(source) <= EXTRACTED_CHARS else None) or ""
     body = body_of(tree)
     for other in (said.body or "", _prose(body)):
         if len(other.split()) > 50 + 1.3 * len(found.split()):
@@ -204,7 +204,9 @@ def _listing(doc: Document) -> Page:
     sitemap = Link(kind=LinkKind.SITEMAP, url=urljoin(url, "/sitemap.xml"))
     links = (*articles, *_pager(tree, url), *_feeds(tree, url), sitemap)
     title = doc.said.title or title_of(tree)
-    return Page(url=url, verdict=verdict, reason=reason, title=title, language=language_of(text), links=links)
+    return Page(
+        url=url, verdict=verdict, reason=reason, title=title, language=language_of(text[:SAMPLE_CHARS]), links=links
+    )
 
 
 def _articles(tree: Element, url: str) -> tuple[Link, ...]:

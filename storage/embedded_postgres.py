@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 import psutil
+from psycopg.pq import PGconn, Ping
 
 from storage.errors import DatabaseUnavailable
 from storage.postgres_account import Account, reachable_binaries, server_account
@@ -96,7 +97,7 @@ class EmbeddedPostgres:
 
     def is_running(self) -> bool:
         """Whether the server lives and answers."""
-        return not self._idle() and self._status() == "ready" and self._postmaster() is not None
+        return not self._idle() and self._answers()
 
     def url(self) -> str:
         """The SQLAlchemy URL of our database on this server; holds the password."""
@@ -108,19 +109,21 @@ class EmbeddedPostgres:
         return None if self._idle() or not (process := self._postmaster()) else process.pid
 
     def _start(self) -> None:
+        launched = False
         deadline = time.monotonic() + sum(patience for _, patience in _STOPPING)
-        while True:
+        while not self._answers():
             with self._lock() as lock:
+                if lock is not None and launched:
+                    raise DatabaseUnavailable(str(self.folder), f"the server ended at its start: {self._last_words()}")
                 if lock is not None:
                     self._launch(lock)
-                    break
-            if self._postmaster() is not None:
-                break
-            # the server was killed and its children have not all gone, or somebody just asked whether it runs
-            if time.monotonic() > deadline:
-                raise DatabaseUnavailable(str(self.folder), "processes of an earlier server do not end")
-            self._end_orphans()
-        self._wait_ready()
+                    launched = True
+            if not launched and self._postmaster() is None:
+                # the server was killed and its children have not all gone, or somebody just asked whether it runs
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailable(str(self.folder), "processes of an earlier server do not end")
+                self._end_orphans()
+            time.sleep(_POLL_SECONDS)
 
     def _launch(self, lock: int) -> None:
         account = server_account()
@@ -192,11 +195,11 @@ class EmbeddedPostgres:
             for process in self._processes():
                 _send(process, signal.SIGQUIT)
 
-    def _wait_ready(self) -> None:
-        while self._status() != "ready" or self._postmaster() is None:
-            if self._idle():
-                raise DatabaseUnavailable(str(self.folder), f"the server ended at its start: {self._last_words()}")
-            time.sleep(_POLL_SECONDS)
+    def _answers(self) -> bool:
+        """Whether the server takes connections: its pid file alone may be that of one that was just killed."""
+        if self._status() != "ready" or self._postmaster() is None:
+            return False
+        return PGconn.ping(b"connect_timeout=10 host=" + os.fsencode(self._socket_folder())) == Ping.OK
 
     @contextmanager
     def _lock(self, kind: int = fcntl.LOCK_EX) -> Iterator[int | None]:
@@ -284,7 +287,7 @@ class EmbeddedPostgres:
         if make and not path.exists():
             _write_private(path, secrets.token_urlsafe(32))
         try:
-            return path.read_text("ascii").strip()
+            return path.read_text("utf-8").strip()
         except FileNotFoundError as error:
             raise DatabaseUnavailable(str(self.folder), f"its password file {path} is missing") from error
 

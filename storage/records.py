@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from storage.digest import labelled
 from storage.errors import DamagedWarc
-from storage.exchange import RecordRef, RecordType, Truncated
-from storage.http import BadChunks, Head, PayloadDigest, dechunk, measure_parts, split, split_response
+from storage.exchange import RecordType
+from storage.http import BadChunks, Head, dechunk, split, split_response
 from storage.member import GZIP_MAGIC, Member, Source
 
 HEADER_LIMIT_BYTES = 1 << 20
@@ -297,71 +296,3 @@ def payload(record: Record) -> bytes:
         except BadChunks:
             return body
     return body
-
-
-def ref_of(streamed: StreamedRecord, warc: str) -> tuple[RecordRef, str | None]:
-    """Read a record to its end and describe it as the writer did; with the media type in the case it was served.
-
-    Raises DamagedWarc if the record is none that this program writes.
-    """
-    header = streamed.header
-    kind = _kind(streamed, warc)
-    measured = measure_parts(streamed.pieces(), response=kind is not RecordType.REQUEST)
-    if (record_id := header.record_id) is None:
-        raise DamagedWarc(warc, streamed.offset_bytes, "a record without a UUID")
-    has_payload = header.get("WARC-Payload-Digest") is not None
-    served = _served_type(header, kind, measured)
-    ref = RecordRef(
-        record_id=record_id,
-        type=kind,
-        url=header.url,
-        date=header.date,
-        warc=warc,
-        offset_bytes=streamed.offset_bytes,
-        length_bytes=streamed.length_bytes,
-        record_sha256=streamed.sha256 or "",
-        block_sha256=measured.block_sha256,
-        payload_sha256=_payload_sha256(header, kind, measured) if has_payload else None,
-        payload_bytes=_payload_bytes(kind, measured) if has_payload else None,
-        status=measured.head.status if measured.head and header.is_http else None,
-        media_type=served.lower() if served is not None else None,
-        truncated=_truncated(header, kind),
-        concurrent_to=uuid_of(header.get("WARC-Concurrent-To")),
-        refers_to=uuid_of(header.get("WARC-Refers-To")),
-    )
-    return ref, served
-
-
-def _kind(streamed: StreamedRecord, warc: str) -> RecordType:
-    try:
-        return RecordType(streamed.header.type)
-    except ValueError as error:
-        raise DamagedWarc(warc, streamed.offset_bytes, f"record of type {streamed.header.type!r}") from error
-
-
-def _served_type(header: Header, kind: RecordType, measured: PayloadDigest) -> str | None:
-    if kind in (RecordType.RESPONSE, RecordType.REVISIT):
-        return measured.head.served_type if measured.head else None
-    if kind in (RecordType.RESOURCE, RecordType.METADATA, RecordType.WARCINFO):
-        return header.get("Content-Type")
-    return None
-
-
-def _payload_sha256(header: Header, kind: RecordType, measured: PayloadDigest) -> str | None:
-    if kind is not RecordType.REVISIT:
-        return measured.block_sha256 if kind is RecordType.RESOURCE else measured.sha256
-    declared = header.get("WARC-Payload-Digest") or ""
-    return declared.partition(":")[2] if declared == labelled(declared.partition(":")[2]) else None
-
-
-def _payload_bytes(kind: RecordType, measured: PayloadDigest) -> int | None:
-    if kind is RecordType.REVISIT:
-        return None
-    return measured.block_bytes if kind is RecordType.RESOURCE else measured.size_bytes
-
-
-def _truncated(header: Header, kind: RecordType) -> Truncated | None:
-    reason = header.get("WARC-Truncated")
-    if reason is None or (kind is RecordType.REVISIT and reason == Truncated.LENGTH):
-        return None
-    return Truncated(reason) if reason in tuple(Truncated) else Truncated.UNSPECIFIED

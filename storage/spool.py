@@ -26,7 +26,8 @@ from storage.manifest import (
     to_row,
     write_cdxj,
 )
-from storage.records import WarcReader, ref_of
+from storage.records import WarcReader
+from storage.refs import ref_of
 from storage.warc import OPEN_SUFFIX, BrokenWarc, OpenWarc, holds
 
 TORN_SUFFIX = ".torn"

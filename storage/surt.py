@@ -50,10 +50,11 @@ def _key(url: bytes) -> bytes:
         raise ValueError("no scheme")
     scheme, netloc, path, query = parts[1], parts[2] or b"", parts[3], parts[4]
     host, port = _authority(netloc.rstrip(b":") if netloc.endswith(b":") else netloc)
-    if not host and scheme.startswith(b"http"):
+    if not host and path and scheme.startswith(b"http"):
         host, _, rest = path.lstrip(b"/").partition(b"/")
         path = b"/" + rest
-    return _join(scheme, _host(host, scheme), port, _path(path, bool(host)), _query(query))
+    host = _host(host, scheme)
+    return _join(scheme, host, port, _path(path, bool(host)), _query(query))
 
 
 def _join(scheme: bytes, host: bytes, port: int | None, path: bytes, query: bytes | None) -> bytes:
@@ -69,9 +70,10 @@ def _join(scheme: bytes, host: bytes, port: int | None, path: bytes, query: byte
 
 def _authority(netloc: bytes) -> tuple[bytes, int | None]:
     place = netloc.rpartition(b"@")[2]
-    if place.startswith(b"["):
-        inside, _, after = place[1:].partition(b"]")
-        host, _, port = inside, b"", after.partition(b":")[2]
+    _, bracket, inside = place.partition(b"[")
+    if bracket:
+        host, _, after = inside.partition(b"]")
+        port = after.partition(b":")[2]
     else:
         host, _, port = place.partition(b":")
     if port and not (port.isdigit() and int(port) <= 65535):

@@ -367,7 +367,7 @@ def test_two_writers_make_one_chain_and_one_post_each(catalog, run):
 
 
 def test_a_page_costs_little(embedded_url):
-    """At most 60 us of our own CPU for a capture and its two records (about 15 here)."""
+    """At most 60 us of our own CPU for a capture and its two records (13 when it was written)."""
     with Catalog.open(embedded_url) as catalog:
         run = RunRow(source_id=new_id(), started_at=NOON)
         batches = []

@@ -29,12 +29,11 @@ HOLDER = "import sys; from pathlib import Path; from storage.embedded_postgres i
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A folder with an initialised, stopped cluster; tests copy none, they take turns."""
-    folder = tmp_path_factory.mktemp("cluster") / "postgres"
-    EmbeddedPostgres(folder).start()
-    EmbeddedPostgres(folder).stop()
-    yield folder
-    EmbeddedPostgres(folder).stop()
+    """A folder with an initialised, stopped cluster, in which the tests take turns."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("cluster") / "postgres")
+    server.start()
+    server.stop()
+    return server.folder
 
 
 @pytest.fixture
@@ -109,10 +108,12 @@ def test_a_known_cluster_starts_within_two_seconds(server):
 def test_a_killed_server_comes_back_with_its_data(server):
     url = server.start()
     ask(url, "CREATE TABLE kept AS SELECT 7 AS n")
-    with psycopg.connect(plain(url)) as holder:
-        holder.execute("SELECT 1")
+    holder = psycopg.connect(plain(url))
+    try:
         os.kill(server.pid(), signal.SIGKILL)
-        assert ask(EmbeddedPostgres(server.folder).start(), "SELECT n FROM kept") == [(7,)]
+        assert ask(server.start(), "SELECT n FROM kept") == [(7,)]
+    finally:
+        holder.close()
 
 
 def test_a_child_that_outlives_the_killed_server_is_ended_first(server):
@@ -278,7 +279,8 @@ def test_binaries_that_the_account_cannot_reach_are_copied(tmp_path):
 def test_without_root_it_runs_as_ourselves(tmp_path):
     folder = Path(tempfile.mkdtemp(prefix="pgself"))
     os.chown(folder, 65534, 65534)
-    code = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534); " + HOLDER
+    # all is imported first: this Python's own modules may stand where nobody else can read them
+    code = "import os, storage.embedded_postgres; os.setgroups([]); os.setgid(65534); os.setuid(65534); " + HOLDER
     environment = {**os.environ, "XDG_RUNTIME_DIR": "/nonexistent"}
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(folder / "postgres")],

@@ -23,7 +23,7 @@ def test_a_refusal_that_answers_200_is_told_by_every_reader(path):
         assert (page.verdict, page.posts) == (expected, ()), page.reason
 
 
-@pytest.mark.parametrize("path", [path for path in VERDICTS if "_cloud" not in path.stem], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", VERDICTS, ids=lambda path: path.stem)
 def test_a_long_article_may_quote_any_refusal(path):
     quoted = path.read_text().replace("<title>", "<title>Как сайт ответил журналистам в среду: ").replace("<h1>", "<p>")
     page = parse_page((quoted + f"<p>{LONG}</p>" * 5).encode(), "https://vestka.example/be/352761")
@@ -84,6 +84,11 @@ def test_a_page_is_read_whole_and_followed_nowhere():
 def test_a_file_is_content_without_text(body, content_type):
     page = news.parse(body, "https://v.example/x", content_type)
     assert (page.verdict, page.text, page.posts) == (Verdict.CONTENT, None, ())
+
+
+def test_what_stands_after_the_end_of_html_is_read_as_a_browser_shows_it():
+    html = f"<html><body><p>{LONG}</p></body></html><p>Дописано после конца страницы, но видно читателю.</p>"
+    assert "Дописано после конца" in parse_page(html.encode(), "https://v.example/about").posts[0].text
 
 
 def test_an_empty_body_is_empty():

@@ -134,8 +134,7 @@ def warcio_check(path: Path) -> subprocess.CompletedProcess[str]:
 
 def test_warcio_and_fastwarc_verify_every_digest_of_what_is_not_chunked(tmp_path: Path) -> None:
     warc = OpenWarc.create(tmp_path, "odd", INFO)
-    for block, _ in ODD.values():
-        warc.append(exchange(block))
+    refs = {name: warc.append(exchange(block)) for name, (block, _) in ODD.items()}
     warc.append(exchange(b"HTTP/1.1 200 OK\r\n\r\n", request=b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na=b"))
     warc.append_resource(Resource(url="urn:dom:https://a/", made_at=WHEN, media_type="text/html", body=b"<p>"))
     sealed = warc.seal()
@@ -144,9 +143,10 @@ def test_warcio_and_fastwarc_verify_every_digest_of_what_is_not_chunked(tmp_path
     assert told.stdout.count("digest pass") == sealed.record_count
     for record in FastIterator(str(sealed.path), parse_http=False):
         assert record.verify_block_digest(True)
+    bare = f"<urn:uuid:{refs['newline ends'].record_id}>"  # FastWARC does not find the end of a head in bare newlines
     for record in FastIterator(str(sealed.path), parse_http=False):
-        if record.is_http and record.headers.get("WARC-Payload-Digest"):
-            record.parse_http(strict_mode=False)  # strict, it does not find the end of a head in bare newlines
+        if record.is_http and record.headers.get("WARC-Payload-Digest") and record.record_id != bare:
+            record.parse_http()
             assert record.verify_payload_digest(True)
 
 

@@ -84,7 +84,7 @@ MUTATIONS = {
     "address of no host": (edit(RESPONSE, swap(rb"192\.0\.2\.7", b"192.0.2.777")), "ip-address", "ip-address"),
     "record identifier changed": (edit(RESPONSE, swap(rb"(WARC-Record-ID: <urn:uuid:)....", rb"\1ffff")), "manifest-record", None),
     "record identifier removed": (edit(REQUEST, swap(rb"WARC-Record-ID: [^\r]*\r\n", b"")), "required-field", "required-field"),
-    "type changed": (edit(RESPONSE, swap(b"WARC-Type: response", b"WARC-Type: resource")), "manifest-field", "payload-digest"),
+    "type changed": (edit(RESPONSE, swap(b"WARC-Type: response", b"WARC-Type: resource")), "manifest-field", None),
     "unknown type": (edit(REQUEST, swap(b"WARC-Type: request", b"WARC-Type: requests")), "record-type", "record-type"),
     "field twice": (edit(RESPONSE, swap(rb"(WARC-Date: [^\r]*\r\n)", rb"\1\1")), "repeated-field", "repeated-field"),
     "field added": (edit(RESPONSE, swap(b"\r\n\r\n", b"\r\nX-Seen: yes\r\n\r\n")), "record-sha256", None),

@@ -16,7 +16,8 @@ from storage.errors import DamagedWarc
 from storage.exchange import Original, Resource
 from storage.extract import copy_records
 from storage.manifest import SealedWarc, read_manifest, sealed_from, write_cdxj
-from storage.records import open_warc, ref_of
+from storage.records import open_warc
+from storage.refs import ref_of
 from storage.surt import surt
 from storage.warc import OpenWarc, payload_of
 

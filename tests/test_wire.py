@@ -263,7 +263,9 @@ def test_tls_is_described(plain, certificate):
     assert exchange.protocols == ("http/1.1", "tls/1.3")
     assert exchange.cipher.startswith("TLS_")
     assert exchange.notes == (("OSINT-Certificate-SHA256", hashlib.sha256(certificate[1]).hexdigest()),)
-    assert plain[2].one("secure10").protocols == ("http/1.0", "tls/1.3")
+    unclosed = plain[2].one("secure10")  # without close_notify, nobody can know that this was all
+    assert unclosed.protocols == ("http/1.0", "tls/1.3")
+    assert unclosed.response == EXACT["http10"] and unclosed.truncated is Truncated.DISCONNECT
 
 
 def test_through_a_proxy_there_is_no_address_and_no_credential(plain, certificate):

@@ -109,7 +109,8 @@ def find(
 
 
 def _first_words(found: Found, letters: int = 90) -> str:
-    text = " ".join(f"{found.title or ''} {found.text or ''}".split()) or found.url
+    title, text = " ".join((found.title or "").split()), " ".join((found.text or "").split())
+    text = (text if text.startswith(title) else f"{title} {text}") or found.url
     return text if len(text) <= letters else text[: letters - 1] + "…"
 
 

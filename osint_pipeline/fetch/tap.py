@@ -59,18 +59,18 @@ class Tape:
     """What crossed the wire for one request. Mutable until ended; memory first, a scratch file once it is large."""
 
     __slots__ = (
-        "alarm_bytes", "ended_at", "error", "failure", "fetch", "file", "got", "head_bytes", "interim", "on_spill",
-        "owner", "path", "peer", "sent", "size_bytes", "started_at", "trailing_bytes", "truncated", "write",
+        "alarm_bytes", "ended_at", "error", "failure", "file", "got", "head_bytes", "interim", "limits", "on_spill",
+        "owner", "path", "peer", "scratch", "sent", "size_bytes", "started_at", "trailing_bytes", "truncated", "write",
     )  # fmt: skip
 
-    def __init__(self, fetch: Fetch, owner: "TapProtocol") -> None:
-        self.fetch = fetch
+    def __init__(self, limits: WireLimits, scratch: Path, owner: "TapProtocol") -> None:
+        self.limits, self.scratch = limits, scratch
         self.owner: TapProtocol | None = owner
         self.sent: list[bytes] = []
         self.got: list[bytes] = []
         self.write: Callable[[bytes], object] = self.got.append
         self.size_bytes = 0
-        self.alarm_bytes = min(fetch.limits.head_limit_bytes, fetch.limits.memory_body_bytes)
+        self.alarm_bytes = min(limits.head_limit_bytes, limits.memory_body_bytes)
         self.head_bytes: int | None = None
         self.interim: list[str] = []
         self.on_spill: Callable[[], None] | None = None  # frees what the reader of the body holds
@@ -100,7 +100,7 @@ class Tape:
         """Move to a scratch file; all that comes after goes there at once. A full disk stands in `error`."""
         if self.head_bytes is None:
             self._find_head()
-        self.path = self.fetch.scratch / f"{new_id()}.answer"
+        self.path = self.scratch / f"{new_id()}.answer"
         try:
             self.file = self.path.open("xb", buffering=0)
         except OSError as error:
@@ -224,7 +224,7 @@ class TapProtocol(_LenientHTTP11ClientProtocol):
         if self._state != "QUIESCENT":
             return super().request(request)  # fails; nothing is written
         fetch: Fetch = request.headers.fetch
-        self._tape = tape = Tape(fetch, self)
+        self._tape = tape = Tape(fetch.limits, fetch.scratch, self)
         fetch.tapes.append(tape)
         taped = cast(_TapedRequest, request)
         taped.__class__, taped.tape = _TapedRequest, tape
@@ -244,7 +244,7 @@ class TapProtocol(_LenientHTTP11ClientProtocol):
 
     def _grown(self, tape: Tape) -> bool:
         """Answer an alarm: store or cut. True if it was cut, then nobody reads on."""
-        limits = tape.fetch.limits
+        limits = tape.limits
         if self._parser is None or self._parser.state != BODY:
             if tape.size_bytes > limits.head_limit_bytes:
                 self._cut(tape, limits.head_limit_bytes)
@@ -309,11 +309,11 @@ class TapProtocol(_LenientHTTP11ClientProtocol):
         tape, self._tape = self._tape, None
         if tape is None:
             return
-        tape.owner = None
+        tape.owner = tape.on_spill = None  # no cycle may keep the bytes until the next garbage collection
         tape.ended_at = datetime.now(UTC)
         tape.truncated, tape.failure = truncated, failure
         large = tape.file is None and tape.size_bytes > tape.alarm_bytes and not truncated
-        if large and tape.body_bytes > tape.fetch.limits.memory_body_bytes:
+        if large and tape.body_bytes > tape.limits.memory_body_bytes:
             tape.spill()
         if tape.file is not None:
             tape.file.close()
