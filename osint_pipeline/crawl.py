@@ -54,7 +54,7 @@ def scrapy_settings(service: Service, source: Source | None = None) -> dict[str,
         "DOWNLOAD_TIMEOUT": service.timeout_seconds,
         "RETRY_TIMES": service.retries,
         "OSINT_RETRY_AFTER_LIMIT_SECONDS": service.retry_after_limit_seconds,
-        "DOWNLOAD_MAXSIZE": 0,
+        "DOWNLOAD_MAXSIZE": service.decoded_limit_bytes,
         "DOWNLOAD_WARNSIZE": 0,
     }
 
@@ -70,6 +70,7 @@ class OsintAddon:
 class RunExtension:
     """Begins the run with the spider and ends it with it; syncs and commits beside the crawl."""
 
+    current: ClassVar["RunExtension | None"] = None
     prepared: ClassVar[tuple[Workspace, Source] | None] = None
     finished: ClassVar[Callable[[Summary], None] | None] = None
     progress: ClassVar[Callable[[Source, Tally], None] | None] = None
@@ -91,7 +92,7 @@ class RunExtension:
             url = spider.address(spider.seeds[0]) if spider.seeds else "about:blank"
             source = Source(url=url, slug=slug_of(url), spider=spider.name, render=spider.render, pages=spider.seeds)
         run = _runs[crawler] = Run(workspace, source)
-        extension = cls(crawler, run, own)
+        extension = cls.current = cls(crawler, run, own)
         connect = crawler.signals.connect
         connect(extension.scheduled, signals.request_scheduled)
         connect(extension.dropped, signals.request_dropped)
@@ -144,22 +145,25 @@ class RunExtension:
 
     def closing(self, reason: str) -> None:
         self.reason = None if reason == "finished" else reason
-        if self.loop:
-            self.loop.stop()
 
     async def stopped(self) -> None:
         """End the run once the last answer is in."""
+        await self.end(getattr(self, "reason", None))
+
+    async def end(self, reason: str | None) -> None:
+        """End the run, once."""
+        if _runs.pop(self.crawler, None) is None:
+            return
+        if self.loop:
+            self.loop.stop()
         if self.flushing:
             await asyncio.wait([self.flushing])
         try:
-            spider = self.crawler.spider
-            held = getattr(spider, "held_back", 0)
-            reason = getattr(self, "reason", None)
+            held = getattr(self.crawler.spider, "held_back", 0)
             summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held)
             if RunExtension.finished:
                 RunExtension.finished(summary)
         finally:
-            _runs.pop(self.crawler, None)
             if self.own:
                 self.own.close()
 

@@ -35,7 +35,7 @@ def crawl_sources(
     reactor: Any = installed
     quiet_scrapy(workspace.service.log_level)
     crawls = _Crawls(workspace, limit or workspace.service.limit, since, progress)
-    task = reactor._asyncioEventloop.create_task(crawls.all(sources))
+    task = reactor._asyncioEventloop.create_task(crawls.until_done(sources))
     task.add_done_callback(lambda _: reactor.stop())
     reactor.run(installSignalHandlers=False)
     task.result()
@@ -47,7 +47,17 @@ class _Crawls:
         self.workspace, self.limit, self.since, self.progress = workspace, limit, since, progress
         self.summaries: list[Summary] = []
         self.stopping = False
+        self.done = asyncio.Event()
         self._crawler: Any = None
+
+    async def until_done(self, sources: Sequence[Source]) -> None:
+        """Visit all sources, or leave off when cut short."""
+        loop = asyncio.get_running_loop()
+        every, cut = loop.create_task(self.all(sources)), loop.create_task(self.done.wait())
+        await asyncio.wait((every, cut), return_when=asyncio.FIRST_COMPLETED)
+        if every.done():
+            cut.cancel()
+            every.result()
 
     async def all(self, sources: Sequence[Source]) -> None:
         from osint_pipeline.crawl import RunExtension
@@ -84,14 +94,25 @@ class _Crawls:
         )
 
     def stop(self) -> None:
-        """End the crawl under way after its open requests; called again, at once."""
+        """End the crawl under way: open requests may finish within OSINT_STOP_SECONDS; called again, at once."""
         from osint_pipeline.crawl import end_crawl
 
+        loop = asyncio.get_running_loop()
         if self.stopping:
-            raise KeyboardInterrupt
+            loop.create_task(self.cut())
+            return
         self.stopping = True
         if self._crawler is not None and self._crawler._engine is not None:
             end_crawl(self._crawler, "interrupted")
+        loop.call_later(self.workspace.service.stop_seconds, lambda: loop.create_task(self.cut()))
+
+    async def cut(self) -> None:
+        """Leave open requests as they are, and end the run with what is recorded."""
+        from osint_pipeline.crawl import RunExtension
+
+        if RunExtension.current is not None:
+            await RunExtension.current.end("interrupted")
+        self.done.set()
 
 
 def quiet_scrapy(level: str) -> None:

@@ -39,7 +39,9 @@ class PoliteRetry(RetryMiddleware):
         slots: dict[str, Any] = self.crawler.engine.downloader.slots
         if slot := slots.get(request.meta.get("download_slot", "")):
             slot.delay = max(slot.delay, 0.001)  # Scrapy looks at lastseen only where there is a delay
-            slot.lastseen = max(slot.lastseen, time.time() + wait_seconds - slot.delay)
+            slot.lastseen = max(
+                slot.lastseen, time.monotonic() + wait_seconds - slot.delay
+            )  # the clock that Scrapy uses there
 
 
 def retry_after_seconds(response: Response) -> float | None:

@@ -53,6 +53,7 @@ class Service:
     retry_after_limit_seconds: float = _say(120.0, "longest Retry-After that is waited for", at_least=0)
     memory_body_bytes: int = _say(8 << 20, "an answer above this goes to disk only and is not parsed", at_least=0)
     body_limit_bytes: int = _say(4 << 30, "an answer above this is cut and declared", at_least=1)
+    decoded_limit_bytes: int = _say(64 << 20, "an answer that unpacks to more is recorded but not read", at_least=1)
     page_timeout_seconds: float = _say(45.0, "limit of one page in the browser", at_least=1)
     page_limit_bytes: int = _say(512 << 20, "limit of all answers of one page in the browser", at_least=1)
     media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
@@ -63,6 +64,7 @@ class Service:
     phash_radius_bits: int = _say(10, "pictures whose hashes differ by at most this are linked", at_least=0)
     image_limit_pixels: int = _say(64_000_000, "a picture above this is not decoded for its hash", at_least=1)
     store_patience_seconds: float = _say(20.0, "how long a crawl's own upload waits for the store", at_least=0)
+    stop_seconds: float = _say(8.0, "how long open requests may take after SIGTERM or Ctrl-C", at_least=0)
     limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
     log_level: str = _say("warning", "debug, info, warning or error")
 
