@@ -50,3 +50,7 @@ lock:
 
 clean:
 	rm -rf .venv .venv-replay
+
+.PHONY: bench
+bench: setup-dev
+	@$(BIN)/python benchmarks/wire.py --pages 5000 --rounds 3 --long

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from osint_pipeline.errors import Exit, UserError
-from osint_pipeline.samples import SampleSites
+from osint_pipeline.samples import SampleSites, pictures
+from osint_pipeline.samples.channel import REPOSTED
 
 MARK = ".made-by-osint-demo"
 TROUBLES = ("chain", "missing", "gone", "forbidden", "login", "busy", "tired", "cut", "inside")
@@ -27,7 +28,7 @@ class Report:
     pulled: Path | None = None
     pulled_records: int = 0
     similar: list[dict[str, Any]] = field(default_factory=list)
-    picture: str = ""
+    picture: Path | None = None
     edited: list[dict[str, Any]] = field(default_factory=list)
     found: list[dict[str, Any]] = field(default_factory=list)
 
@@ -57,27 +58,27 @@ def run_demo(home: Path, say: Callable[[str], None]) -> Report:
 
 
 def _visit(osint: "_Osint", sites: SampleSites) -> Iterator[dict[str, Any]]:
-    yield from osint.rows("crawl", "--json", "--spider", "telegram", sites.telegram)
-    yield from osint.rows("crawl", "--json", "--spider", "news", "--limit", "60", sites.news, sites.news + "feed.xml")
-    yield from osint.rows("crawl", "--json", "--spider", "page", sites.script_page)
-    yield from osint.rows("crawl", "--json", "--spider", "video", sites.video)
-    yield from osint.rows("crawl", "--json", "--spider", "page", *(sites.troubled(name) for name in TROUBLES))
+    calls = {
+        "a Telegram channel": ("--spider", "telegram", sites.telegram),
+        "a news site": ("--spider", "news", "--limit", "60", sites.news),
+        "a page that needs scripts": ("--spider", "page", sites.script_page),
+        "a video page": ("--spider", "video", sites.video),
+        "refusals and breaks": ("--spider", "page", *(sites.troubled(name) for name in TROUBLES)),
+    }
+    for name, words in calls.items():
+        for row in osint.rows("crawl", "--json", *words):
+            yield {"name": name, **row}
 
 
 def _look(osint: "_Osint", report: Report) -> None:
-    report.found = osint.rows("find", "--json", "--limit", "3", "затрым")
+    report.found = osint.rows("find", "--json", "--kind", "post", "--limit", "3", "затрым")
     first = report.found[0] if report.found else None
     if first:
         pulled = osint.rows("pull", first["id"], "--out", str(report.home / "pulled"), "--json")
         report.pulled, report.pulled_records = Path(pulled[0]["path"]), pulled[0]["records"]
-    for media in osint.rows("find", "--kind", "media", "--json", "--limit", "500"):
-        near = (
-            osint.rows("similar", media["id"], "--json") if (media.get("media_type") or "").startswith("image/") else []
-        )
-        near = [one for one in near if one["distance"] > 0]
-        if near:
-            report.picture, report.similar = media["id"], near
-            break
+    photo = report.home / "photo.jpg"
+    photo.write_bytes(pictures.recompressed(REPOSTED[0], quality=40, width=320))
+    report.picture, report.similar = photo, osint.rows("similar", str(photo), "--json")
 
 
 class _Osint:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy import select
 
 from osint_pipeline.decoding import body_of
@@ -58,9 +57,7 @@ def similar_to(workspace: Workspace, what: str, radius_bits: int | None = None) 
     earlier = workspace.catalog.earlier_fingerprints("phash")
     nearest: dict[int, tuple[int, bool]] = {}
     for turn, value in enumerate(values):
-        places, distances = neighbours(
-            np.uint64(value), earlier.hashes, _radius(service.phash_radius_bits, radius_bits)
-        )
+        places, distances = neighbours(value, earlier.hashes, _radius(service.phash_radius_bits, radius_bits))
         for place, distance in zip(places, distances, strict=True):
             known = nearest.get(int(place))
             if known is None or int(distance) < known[0]:

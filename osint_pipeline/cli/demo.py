@@ -29,32 +29,12 @@ def _print(report: Any, seconds: float) -> None:
     from osint_pipeline.demo import totals
 
     out = console()
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for visit, runs in report.visits.items():
-        for run in runs:
-            rows.append(
-                (
-                    visit,
-                    run["spider"],
-                    run["outcome"],
-                    *(run[name] for name in COUNTS),
-                    run["warc_files"],
-                    sizes(run["bytes"]),
-                    run["preserved"],
-                )
-            )
-        sums = totals(runs)
-        rows.append(
-            (
-                visit,
-                "all",
-                "",
-                *(sums[name] for name in COUNTS),
-                sums["warc_files"],
-                sizes(sums["bytes"]),
-                sums["preserved"],
-            )
-        )
+        for run in (*runs, {**totals(runs), "name": "all five", "outcome": ""}):
+            counts = (run[name] for name in COUNTS)
+            size = sizes(run["bytes"])
+            rows.append((visit, run["name"], run["outcome"], *counts, run["warc_files"], size, run["preserved"]))
     columns = ("visit", "source", "outcome", *COUNTS, "WARCs", "size", "verified objects")
     out.print()
     out.print(table("What two visits brought", columns, rows, right=columns[3:]))
@@ -63,8 +43,8 @@ def _print(report: Any, seconds: float) -> None:
     if report.pulled:
         out.print(f"pulled:   {report.pulled_records} records of one post as {report.pulled}")
     if report.similar:
-        first = report.similar[0]
-        out.print(f"similar:  picture {report.picture} looks like {first['id']} ({first['distance']} bits apart)")
+        nearest = ", ".join(f"{one['id']} ({one['distance']} bits)" for one in report.similar[:2])
+        out.print(f"similar:  {report.picture}, a photo saved smaller, looks like {nearest}")
     _go_on(report, seconds)
 
 
