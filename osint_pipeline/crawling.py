@@ -48,6 +48,7 @@ class _Crawls:
         self.summaries: list[Summary] = []
         self.stopping = False
         self.done = asyncio.Event()
+        self.cutting: asyncio.Task[None] | None = None
         self._crawler: Any = None
 
     async def until_done(self, sources: Sequence[Source]) -> None:
@@ -99,12 +100,12 @@ class _Crawls:
 
         loop = asyncio.get_running_loop()
         if self.stopping:
-            loop.create_task(self.cut())
+            self.cutting = loop.create_task(self.cut())
             return
         self.stopping = True
         if self._crawler is not None and self._crawler._engine is not None:
             end_crawl(self._crawler, "interrupted")
-        loop.call_later(self.workspace.service.stop_seconds, lambda: loop.create_task(self.cut()))
+        loop.call_later(self.workspace.service.stop_seconds, self.stop)
 
     async def cut(self) -> None:
         """Leave open requests as they are, and end the run with what is recorded."""

@@ -9,7 +9,10 @@ from storage.rows import CaptureState, Counters, Outcome
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one run while it goes on; its names are the catalogue's. `bytes` are those of the WARCs."""
+    """Counts of one run while it goes on; its names are the catalogue's. `bytes` are those of the WARCs.
+
+    `edited` are posts that are not as an earlier visit saw them.
+    """
 
     wanted: int = 0
     captured: int = 0
@@ -23,6 +26,7 @@ class Tally:
     posts: int = 0
     media: int = 0
     bytes: int = 0
+    edited: int = 0
 
     def count(self, state: CaptureState) -> None:
         """Count one wanted capture that came to its end."""
@@ -30,7 +34,7 @@ class Tally:
 
     def counters(self) -> Counters:
         """Give the counts as the catalogue takes them."""
-        return Counters(**asdict(self))
+        return Counters(**{name: value for name, value in asdict(self).items() if name != "edited"})
 
     def balanced(self) -> bool:
         """Tell whether every wanted capture is accounted for, once."""

@@ -11,7 +11,7 @@ from osint_pipeline.outcome import Tally
 from storage.catalog import Catalog
 from storage.exchange import Exchange, Original, RecordRef, RecordType, Resource
 from storage.http import PayloadDigest, payload_of
-from storage.rows import Batch, CaptureRow, RecordRow
+from storage.rows import Batch, CaptureRow, MediaRow, RecordRow
 from storage.spool import WarcSeries
 
 
@@ -87,6 +87,16 @@ class Recorder:
         with self._lock:
             self._ready.rest.append(batch)
 
+    def name_files(self, rows: Iterable[MediaRow]) -> None:
+        """Note the files that a page names."""
+        with self._lock:
+            self.files.named(rows)
+
+    def end_file(self, url: str, row: CaptureRow) -> None:
+        """Note the end of the capture of a file asked for at `url`."""
+        with self._lock:
+            self.files.captured(url, row)
+
     def forget(self, capture: UUID) -> None:
         """Drop a capture that was opened twice; it has no records."""
         self._open.pop(capture, None)
@@ -106,6 +116,7 @@ class Recorder:
                 committed = self.catalog.commit(batch)
                 with self._lock:
                     self.files.committed(batch, committed)
+                    self.tally.edited += committed.edited
                 return True
             except BaseException:
                 with self._lock:

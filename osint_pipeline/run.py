@@ -186,7 +186,8 @@ class Run:
         why = self.broken or reason or (self.unread[0] if self.unread else None) or limit
         counters, ended_at = self.tally.counters(), datetime.now(UTC)
         with self._noting():
-            self.workspace.catalog.end_run(self.id, outcome, counters, ended_at=ended_at, reason=why)
+            detail = {"edited": self.tally.edited}
+            self.workspace.catalog.end_run(self.id, outcome, counters, ended_at=ended_at, reason=why, detail=detail)
         return Summary(
             run=self.id,
             outcome=outcome,
@@ -233,7 +234,7 @@ class Run:
         self.tally.posts += len(batch.posts)
         self.tally.media += len(media)
         self.tally.not_offered += sum(one.url is None for one in media)
-        self.recorder.files.named(media)
+        self.recorder.name_files(media)
         self.recorder.add(batch)
 
     def _close(
@@ -262,7 +263,7 @@ class Run:
         )
         self.recorder.close(row)
         if wanted.kind != "page":
-            self.recorder.files.captured(wanted.url, row)
+            self.recorder.end_file(wanted.url, row)
 
 
 def _payload_bytes(refs: list[RecordRef]) -> int:
