@@ -23,18 +23,26 @@ def measure(name: str, base: str, count: int, folder: Path) -> dict[str, float]:
     """Run one contender to its end; CPU-seconds of its process (user + system) and peak memory in kB."""
     if name == "wget":
         return wget(base, count, folder)
-    command = [sys.executable, str(HERE / "wire_contenders.py"), name, base, str(count)]
-    command += [str(folder)] if name == "archived" else []
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    if name == "archived":
+        contend("prepare", str(folder))  # made once for an archive, not for each crawl
+        done = contend(name, base, str(count), str(folder))
+    else:
+        done = contend(name, base, str(count))
     if name == "archived":
         run = json.loads(done.stderr.strip().splitlines()[-1])
         assert run["captured"] == run["wanted"] == count, run
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def contend(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run wire_contenders.py to its end."""
+    command = [sys.executable, str(HERE / "wire_contenders.py"), *arguments]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done
 
 
 def wget(base: str, count: int, folder: Path) -> dict[str, float]:

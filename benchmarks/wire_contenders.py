@@ -1,6 +1,7 @@
 """The crawls that benchmarks/wire.py compares, each in a process of its own: plain Scrapy, and this pipeline."""
 
 import json
+import logging
 import re
 import resource
 import sys
@@ -26,6 +27,7 @@ TUNED = {
     "TELNETCONSOLE_ENABLED": False,
     "REMOTE_CONTROL_ENABLED": False,
     "COOKIES_ENABLED": False,
+    "WARN_ON_GENERATOR_RETURN_VALUE": False,
     "TWISTED_REACTOR": "twisted.internet.asyncioreactor.AsyncioSelectorReactor",
 }
 
@@ -60,31 +62,48 @@ class Archived(SiteSpider):
         return Page(url=url, verdict=Verdict.CONTENT, title=found[1].decode() if found else None)
 
 
+def quiet() -> None:
+    """Keep Scrapy from building log records that nobody reads; to be called after a process set its levels."""
+    for name in ("scrapy", "twisted", "asyncio"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def plain(base: str, count: str) -> None:
     """Crawl with plain Scrapy."""
     from scrapy.crawler import AsyncCrawlerProcess
 
     process = AsyncCrawlerProcess(TUNED)
+    quiet()
     process.crawl(Plain, base=base, count=count)
     process.start()
 
 
+def service_at(home: str) -> Any:
+    """Load the settings of a pipeline whose data folder is `home`."""
+    from settings.service import load
+
+    environ = {"HOME": home, "OSINT_HOME": home, "OSINT_ALLOW_NETWORKS": "127.0.0.0/8", "OSINT_LIMIT": "1000000"}
+    return load(environ).service
+
+
+def prepare(home: str) -> None:
+    """Make the data folder, once for an archive: database, tables."""
+    from osint_pipeline.workspace import Workspace
+
+    with Workspace(service_at(home)) as workspace:
+        assert workspace.catalog
+
+
 def archived(base: str, count: str, home: str) -> None:
     """Crawl with the pipeline, to synced WARCs and a committed catalogue."""
-    import logging
-
     from scrapy.crawler import AsyncCrawlerProcess
     from scrapy.settings import Settings
 
     from osint_pipeline.crawl import RunExtension, scrapy_settings
     from osint_pipeline.source import Source
     from osint_pipeline.workspace import Workspace
-    from settings.service import load
 
-    environ = {"HOME": home, "OSINT_HOME": home, "OSINT_ALLOW_NETWORKS": "127.0.0.0/8", "OSINT_LIMIT": "1000000"}
-    service = load(environ).service
-    for name in ("scrapy", "twisted", "asyncio"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    service = service_at(home)
     with Workspace(service) as workspace:
         source = Source(url=base, slug="bench", spider="archived")
         settings = Settings()
@@ -93,11 +112,12 @@ def archived(base: str, count: str, home: str) -> None:
         RunExtension.prepared = (workspace, source)
         RunExtension.finished = lambda summary: print(json.dumps(summary.as_json()), file=sys.stderr)
         process = AsyncCrawlerProcess(settings)
+        quiet()
         process.crawl(Archived, url=f"{base} {count}", limit=1_000_000)
         process.start()
 
 
 if __name__ == "__main__":
-    {"plain": plain, "archived": archived}[sys.argv[1]](*sys.argv[2:])
+    {"plain": plain, "prepare": prepare, "archived": archived}[sys.argv[1]](*sys.argv[2:])
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({"cpu_seconds": used.ru_utime + used.ru_stime, "peak_kb": used.ru_maxrss}))

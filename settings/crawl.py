@@ -30,6 +30,7 @@ METAREFRESH_ENABLED = False  # a refresh is what the page says, not what the ser
 HTTPERROR_ALLOW_ALL = True  # refusals are read too
 HTTPCACHE_ENABLED = False
 CONCURRENT_ITEMS = 4
+WARN_ON_GENERATOR_RETURN_VALUE = False  # reads a spider's source again for nearly every answer: 7 % of a crawl
 REDIRECT_MAX_TIMES = 10
 DOWNLOAD_FAIL_ON_DATALOSS = False
 LOG_LEVEL = "WARNING"

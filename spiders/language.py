@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-_NOISE = re.compile(r"https?://\S+|\bwww\.\S+|[@#]\w+|\S+@\S+")
+_NOISE = re.compile(r"https?://\S+|\bwww\.\S+|[@#]\w+|[^\s@]{1,64}@\S+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’ʼ][^\W\d_]+)*")
 _LATIN = re.compile(r"[a-zà-öø-ÿĀ-ſ]")
 _CYRILLIC = re.compile(r"[Ѐ-ӿ]")
@@ -56,7 +56,7 @@ for _language, _words in _COMMON.items():
 
 def language_of(text: str | None) -> str | None:
     """Tell be, ru, uk, pl or en; None where the text is too short, undecided or in another language."""
-    plain = _NOISE.sub(" ", text or "")[:4000].casefold().replace("'", "’").replace("ʼ", "’")
+    plain = _NOISE.sub(" ", (text or "")[:8000])[:4000].casefold().replace("'", "’").replace("ʼ", "’")
     cyrillic, latin = len(_CYRILLIC.findall(plain)), len(_LATIN.findall(plain))
     if cyrillic + latin < 3:
         return None

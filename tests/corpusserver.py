@@ -128,6 +128,9 @@ def _files(corpus: Corpus, folder: Path, kind: str, below: str, suffixes: set[st
         corpus.add(kind, f"/{kind}/" + quote(str(file.relative_to(folder))), Served(file.read_bytes(), type_), file)
 
 
+CHANNELS_END = Served(CHANNEL_PAGE % b'<div class="tgme_no_messages_found">No posts found</div>')
+
+
 class CorpusServer:
     """A threaded server of a corpus and a proxy before everything else; counts what was asked of either."""
 
@@ -165,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         ours = parts.netloc in ("", urlsplit(self.owner.url).netloc) and not isinstance(self.connection, ssl.SSLSocket)
         served = self.owner.corpus.served.get(quote(unquote(parts.path))) if ours else None
+        if served and parts.query.startswith("before="):
+            served = CHANNELS_END
         if not ours:
             self.owner.foreign[parts.netloc or self.headers["Host"]] += 1
         else:

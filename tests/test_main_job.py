@@ -120,7 +120,7 @@ def test_nothing_was_asked_inside_the_private_network(job: Job) -> None:
 def test_the_film_has_the_digest_that_the_server_sent(job: Job) -> None:
     film = next(one for one in job.sites.log if "mp4" in one.target and one.status == 200)
     payloads = payloads_of(job, "video")
-    assert film.sha256 in payloads
+    assert film.sent_sha256 in payloads
 
 
 def payloads_of(job: Job, name: str) -> set[str]:
@@ -204,3 +204,19 @@ def test_scrapy_crawl_records_too(job: Job, tmp_path: Path) -> None:
     after = job.osint.rows("runs", "--limit", "100")
     assert len(after) == before + 1
     assert after[0]["captured"] == 1
+
+
+def test_the_commands_of_the_readme_work(job: Job) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    tour = readme.split("## Five minutes")[1].split("## The live web")[0]
+    commands = [line.split("#")[0].split() for line in tour.splitlines() if line.startswith("osint ")]
+    assert len(commands) >= 6
+    photo = next(
+        row for row in job.osint.rows("find", "--kind", "media", "--limit", "500") if row["media"][0]["kind"] == "photo"
+    )
+    post = job.osint.rows("find", "затрым", "--kind", "post", "--limit", "1")[0]
+    for words in commands:
+        chosen = photo["id"] if words[1] == "similar" else post["id"]
+        out = str(job.osint.home / "tour")
+        done = job.osint.run(*({"ID": chosen, "evidence/": out}.get(word, word) for word in words[1:]))
+        assert done.stdout.strip(), words
