@@ -53,6 +53,7 @@ class SiteSpider(Spider):
             raise ValueError(f"render={render!r} is none of {', '.join(RENDER)}")
         self.render = render
         self.asked = 0
+        self._known: set[str] = set()
         self.held_back = 0
 
     def read(self, body: bytes, url: str, content_type: str | None) -> Page:
@@ -69,11 +70,14 @@ class SiteSpider(Spider):
                 yield request
 
     def ask(self, url: str, *, rendered: bool = False) -> Request | None:
-        """Make the request for a page, or None when the limit of pages is reached."""
+        """Make the request for a page; None where it was asked for before, or the limit of pages is reached."""
+        if not rendered and url in self._known:
+            return None
         if self.asked >= self.limit:
             self.held_back += 1
             return None
         self.asked += 1
+        self._known.add(url)
         fetch = "browser" if rendered or (self.render == "always" and self.fetch == "wire") else self.fetch
         kind = "rendered" if fetch == "browser" else "page"
         return Request(
@@ -130,7 +134,7 @@ class SiteSpider(Spider):
         if self.since is None:
             return True
         if link.kind is LinkKind.OLDER:
-            dates = [post.published_at for post in page.posts if post.published_at]
+            dates = [one.published_at for one in (*page.posts, *page.links) if one.published_at]
             return not dates or max(dates) >= self.since
         return link.published_at is None or link.published_at >= self.since
 

@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_nothing_was_asked_inside_the_private_network(job: Job) -> None:
 
 
 def test_the_film_has_the_digest_that_the_server_sent(job: Job) -> None:
-    film = next(one for one in job.sites.log if "mp4" in one.target and one.status == 200)
+    film = next(one for one in job.sites.log if "mp4" in one.path and one.status == 200)
     payloads = payloads_of(job, "video")
     assert film.sent_sha256 in payloads
 
@@ -220,3 +221,18 @@ def test_the_commands_of_the_readme_work(job: Job) -> None:
         out = str(job.osint.home / "tour")
         done = job.osint.run(*({"ID": chosen, "evidence/": out}.get(word, word) for word in words[1:]))
         assert done.stdout.strip(), words
+
+
+def test_retry_after_is_waited_for(job: Job) -> None:
+    pages = job.osint.rows("find", "--kind", "page", "--limit", "300")
+    busy = next(row for row in pages if row["url"].endswith("/busy"))
+    (pulled,) = job.osint.rows("pull", busy["id"], "--out", str(job.osint.home / "busy"))
+    answers = []
+    with Path(pulled["path"]).open("rb") as file:
+        for record in ArchiveIterator(file):
+            if record.rec_type == "response":
+                when = datetime.fromisoformat(record.rec_headers.get_header("WARC-Date"))
+                answers.append((record.http_headers.get_statuscode(), when))
+    (refused, first), (given, second) = answers
+    assert (refused, given) == ("429", "200")
+    assert (second - first).total_seconds() >= 1.0

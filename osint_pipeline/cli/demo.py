@@ -10,7 +10,7 @@ from osint_pipeline.cli.common import console, sizes, table
 from osint_pipeline.errors import Exit
 from settings.service import load
 
-COUNTS = ("wanted", "captured", "refused", "truncated", "failed", "posts", "edited", "media", "revisits", "similar", "gaps")
+COUNTS = ("wanted", "captured", "refused", "truncated", "failed", "posts", "edited", "revisits", "similar", "gaps")
 
 
 @click.command(help="Run the main job on the bundled sample sites, in a data folder of its own.")
