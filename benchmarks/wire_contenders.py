@@ -30,6 +30,10 @@ TUNED = {
     "WARN_ON_GENERATOR_RETURN_VALUE": False,
     "TWISTED_REACTOR": "twisted.internet.asyncioreactor.AsyncioSelectorReactor",
 }
+UNUSED = {  # disabled above; not loaded either, as by settings/crawl.py
+    "scrapy.extensions.remote_control.RemoteControl": None,
+    "scrapy.extensions.telnet.TelnetConsole": None,
+}
 
 
 class Plain(Spider):
@@ -72,7 +76,7 @@ def plain(base: str, count: str) -> None:
     """Crawl with plain Scrapy."""
     from scrapy.crawler import AsyncCrawlerProcess
 
-    process = AsyncCrawlerProcess(TUNED)
+    process = AsyncCrawlerProcess({**TUNED, "EXTENSIONS": UNUSED})
     quiet()
     process.crawl(Plain, base=base, count=count)
     process.start()

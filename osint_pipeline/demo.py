@@ -59,11 +59,11 @@ def run_demo(home: Path, say: Callable[[str], None]) -> Report:
 
 def _visit(osint: "_Osint", sites: SampleSites) -> Iterator[dict[str, Any]]:
     calls = {
-        "a Telegram channel": ("--spider", "telegram", sites.telegram),
-        "a news site": ("--spider", "news", "--limit", "80", sites.news),
-        "a page that needs scripts": ("--spider", "page", sites.script_page),
-        "a video page": ("--spider", "video", sites.video),
-        "refusals and breaks": ("--spider", "page", *(sites.troubled(name) for name in TROUBLES)),
+        "Telegram channel": ("--spider", "telegram", sites.telegram),
+        "news site": ("--spider", "news", "--limit", "80", sites.news),
+        "script page": ("--spider", "page", sites.script_page),
+        "video page": ("--spider", "video", sites.video),
+        "troubles": ("--spider", "page", *(sites.troubled(name) for name in TROUBLES)),
     }
     for name, words in calls.items():
         for row in osint.rows("crawl", "--json", *words):

@@ -14,7 +14,11 @@ DOWNLOAD_HANDLERS = {
     "data": None,
 }
 ADDONS = {"osint_pipeline.crawl.OsintAddon": 0}
-EXTENSIONS = {"osint_pipeline.crawl.RunExtension": 0}
+EXTENSIONS = {
+    "osint_pipeline.crawl.RunExtension": 0,
+    "scrapy.extensions.remote_control.RemoteControl": None,  # as it is disabled, its web server need not be loaded: 0.1 s
+    "scrapy.extensions.telnet.TelnetConsole": None,
+}
 DOWNLOADER_MIDDLEWARES = {
     "osint_pipeline.crawl.CaptureMiddleware": 1,
     "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,

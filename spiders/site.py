@@ -134,7 +134,8 @@ class SiteSpider(Spider):
         if self.since is None:
             return True
         if link.kind is LinkKind.OLDER:
-            dates = [one.published_at for one in (*page.posts, *page.links) if one.published_at]
+            told = [post.published_at for post in page.posts] + [other.published_at for other in page.links]
+            dates = [one for one in told if one]
             return not dates or max(dates) >= self.since
         return link.published_at is None or link.published_at >= self.since
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -81,9 +82,14 @@ def _start(record_id: UUID, date: str, url: str, info: UUID) -> Draft:
         ("WARC-Record-ID", urn(record_id)),
         ("WARC-Date", date),
         ("WARC-Target-URI", url),
-        ("WARC-Warcinfo-ID", urn(info)),
+        _informed(info),
     ]
     return Draft(fields, b"", {"record_id": record_id, "url": url, "date": date})
+
+
+@lru_cache(maxsize=16)
+def _informed(info: UUID) -> tuple[str, str]:
+    return "WARC-Warcinfo-ID", urn(info)
 
 
 def _type(draft: Draft, kind: RecordType, block: Block, block_sha256: str, media_type: str) -> None:
@@ -100,11 +106,16 @@ def _concurrent(draft: Draft, other: UUID | None) -> None:
 
 
 def _connection(exchange: Exchange) -> list[tuple[str, str]]:
-    fields = [safe_address(exchange.ip)] if exchange.ip else []
-    fields += [("WARC-Protocol", safe_value(protocol)) for protocol in exchange.protocols]
-    if exchange.cipher:
-        fields.append(("WARC-Cipher-Suite", safe_value(exchange.cipher)))
-    return fields
+    return [*_peer(exchange.ip, exchange.protocols, exchange.cipher)]
+
+
+@lru_cache(maxsize=1024)
+def _peer(ip: str | None, protocols: tuple[str, ...], cipher: str | None) -> tuple[tuple[str, str], ...]:
+    fields = [safe_address(ip)] if ip else []
+    fields += [("WARC-Protocol", safe_value(protocol)) for protocol in protocols]
+    if cipher:
+        fields.append(("WARC-Cipher-Suite", safe_value(cipher)))
+    return tuple(fields)
 
 
 def _response(

@@ -24,6 +24,7 @@ from storage.surt import surt
 FORMAT = "osint-pipeline/warc-manifest/1"
 WARC_SUFFIX, CDXJ_SUFFIX, MANIFEST_SUFFIX = ".warc.gz", ".cdxj", ".manifest.json"
 _INDEXED = frozenset({RecordType.RESPONSE, RecordType.REVISIT, RecordType.RESOURCE, RecordType.METADATA})
+_TYPE_AT, _REQUEST = len('{"id":"",') + 36, '"type":"request"'  # in a row: half of them, and none is indexed
 _ROWS_PER_CHUNK = 1000
 _LINES_PER_RUN = 20_000
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -120,10 +121,10 @@ class RecordLog:
             self._packed.append(zlib.compress("\n".join(self._rows).encode("ascii"), 1))
             self._rows = []
 
-    def rows(self) -> Iterator[str]:
+    def chunks(self) -> Iterator[list[str]]:
         for packed in self._packed:
-            yield from zlib.decompress(packed).decode("ascii").split("\n")
-        yield from self._rows
+            yield zlib.decompress(packed).decode("ascii").split("\n")
+        yield self._rows
 
 
 def cdxj_line(row: Mapping[str, Any], warc: str) -> str | None:
@@ -196,13 +197,16 @@ class IndexWriter:
         with space(self._manifest):
             self._stack.close()
 
-    def add(self, row: str) -> None:
-        """Add a record as to_row wrote it. Raises SpoolFull."""
+    def add(self, *rows: str) -> None:
+        """Add records as to_row wrote them. Raises SpoolFull."""
+        if not rows:
+            return
         with space(self._manifest):
-            self._write((",\n" if self._count else "\n") + row)
-            self._count += 1
-            if line := cdxj_line(json.loads(row), self._warc.name):
-                self._sorter.add(line)
+            self._write((",\n" if self._count else "\n") + ",\n".join(rows))
+            self._count += len(rows)
+            for row in rows:
+                if not row.startswith(_REQUEST, _TYPE_AT) and (line := cdxj_line(json.loads(row), self._warc.name)):
+                    self._sorter.add(line)
 
     def commit(self, sha256: str, size_bytes: int, warcinfo_id: UUID | None, extra: Mapping[str, object]) -> SealedWarc:
         """Write the whole file's facts and give both files their names. Raises SpoolFull."""

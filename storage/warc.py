@@ -117,8 +117,8 @@ class OpenWarc:
                 sync_folder(self._sealed_path.parent)
                 sync_folder(self.path.parent)
                 with IndexWriter(self._sealed_path) as index:
-                    for row in self._log.rows():
-                        index.add(row)
+                    for rows in self._log.chunks():
+                        index.add(*rows)
                     return index.commit(self._digest.hexdigest(), self._size_bytes, self.warcinfo_id, extra or {})
             finally:
                 self._close("it is sealed")

@@ -201,5 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
         self.close_connection = False
 
+    def finish(self) -> None:
+        super().finish()
+        self.connection.close()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

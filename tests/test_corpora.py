@@ -40,7 +40,7 @@ NOT_SHOWN = {
     "preview_url": "kept in the catalogue, not among the fields of --json",
     "preview_title": "kept in the catalogue, not among the fields of --json",
     "preview_description": "kept in the catalogue, not among the fields of --json",
-    "preview_image": "kept in the catalogue, not among the fields of --json",
+    "preview_image_url": "kept in the catalogue, not among the fields of --json",
     "preview_site_name": "kept in the catalogue, not among the fields of --json",
 }
 """What the saved answers name and `osint show --json` does not print; addresses of kind link are another such."""
@@ -66,11 +66,6 @@ class Crawls:
         """Give the only run of a kind."""
         (run,) = self.runs[kind]
         return run
-
-    def found(self, kind: str, *words: str) -> dict[str, dict[str, Any]]:
-        """Find all of a kind in the catalogue, by the path of its address."""
-        rows = self.osint.rows("find", "--kind", kind, "--limit", "2000", *words)
-        return {urlsplit(row["url"]).path: row for row in rows if row["url"].startswith(self.server.url)}
 
     def asked(self, query: str) -> list[Any]:
         """Ask the catalogue itself."""
@@ -174,10 +169,10 @@ def test_telegram_posts_come_out_as_their_saved_answers_say(crawls: Crawls) -> N
         case = path.removeprefix("/s/")
         answer = theirs(json.loads((crawls.folder / "telegram" / "tchan" / f"{case}.expected.json").read_text()))
         found = posts[sources[crawls.server.url + path]]
-        (shown,) = crawls.osint.rows("show", found["id"])
-        assert shown["records"] and {**found, "records": None} == {**shown, "records": None}
-        told = ours(shown)
+        told = ours(found)
         differing |= {(case, name) for name in answer.keys() | told.keys() if answer.get(name) != told.get(name)}
+    (shown,) = crawls.osint.rows("show", found["id"])
+    assert shown["records"] and {**found, "records": None} == {**shown, "records": None}
     explained = {pair for pair in ACCEPTED if pair[1] != "urls"} | {("text_reply_to_video", "urls")}
     assert differing == explained, f"n={len(posts)}"
 
@@ -200,8 +195,7 @@ def test_cards_are_refusals_and_never_success(crawls: Crawls) -> None:
 
 
 def test_every_article_has_title_and_text_in_the_catalogue(crawls: Crawls, capsys: pytest.CaptureFixture[str]) -> None:
-    found = crawls.found("article") | crawls.found("page", "--source", source_of(crawls, "news"))
-    by_path = {path: row for row in found.values() for path in paths_of(crawls, row)}
+    by_path = read_from(crawls, "news")
     lacking = []
     for path in crawls.server.corpus.kinds["news"]:
         row = by_path.get(path)
@@ -212,24 +206,23 @@ def test_every_article_has_title_and_text_in_the_catalogue(crawls: Crawls, capsy
     assert not lacking, lacking
 
 
-def source_of(crawls: Crawls, kind: str) -> str:
-    """Name the source of a kind's only run, as `osint runs` does."""
-    (row,) = crawls.osint.rows("runs", crawls.one(kind)["run"])
-    source: str = row["source"]
-    return source
-
-
-def paths_of(crawls: Crawls, row: dict[str, Any]) -> set[str]:
-    """Tell the paths of the captures that a find names: a canonical address may have renamed the article itself."""
-    (shown,) = crawls.osint.rows("show", row["id"])
-    return {urlsplit(record["url"]).path for record in shown["records"] if record["url"].startswith(crawls.server.url)}
+def read_from(crawls: Crawls, kind: str) -> dict[str, dict[str, Any]]:
+    """Find what was read in a kind's run, by the path that was served: an article may bear its canonical address."""
+    run = crawls.one(kind)["run"]
+    paths = {
+        str(id_): urlsplit(url).path
+        for id_, url in crawls.asked(f"SELECT id, url FROM captures WHERE run_id = '{run}' AND kind = 'page'")
+    }
+    rows = crawls.osint.rows("find", "--kind", "article", "--limit", "1000")
+    rows += crawls.osint.rows("find", "--kind", "page", "--limit", "1000")
+    return {paths[row["capture"]]: row for row in rows if row["capture"] in paths and row["text"]}
 
 
 def test_article_texts_in_the_catalogue_are_those_of_the_benchmark(
     crawls: Crawls, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = json.loads((crawls.folder / "news/article-extraction-benchmark/ground-truth.json").read_text())
-    found = crawls.found("article") | crawls.found("page", "--source", source_of(crawls, "news"))
+    found = read_from(crawls, "news")
     pairs = []
     for path, file in crawls.server.corpus.files.items():
         if path.startswith("/news/benchmark/"):
@@ -242,7 +235,7 @@ def test_article_texts_in_the_catalogue_are_those_of_the_benchmark(
 
 
 def test_title_authors_and_date_in_the_catalogue_are_those_expected(crawls: Crawls) -> None:
-    found, right, pages = crawls.found("article"), dict.fromkeys(("title", "authors", "date"), 0), 0
+    found, right, pages = read_from(crawls, "news"), dict.fromkeys(("title", "authors", "date"), 0), 0
     for path, file in crawls.server.corpus.files.items():
         name, _, day = file.name.removesuffix(".html.gz").partition("_")
         told = file.with_name(f"{name}.json")
@@ -322,7 +315,10 @@ def test_payloads_have_the_digests_of_the_served_files(crawls: Crawls) -> None:
         for path, one in crawls.server.corpus.served.items()
         if one.status == 200 and one.body
     }
-    archived = {digest for (digest,) in crawls.asked("SELECT DISTINCT payload_sha256 FROM records")}
+    archived = {
+        bytes(digest).hex()
+        for (digest,) in crawls.asked("SELECT DISTINCT payload_sha256 FROM records WHERE payload_sha256 IS NOT NULL")
+    }
     missing = {path for digest, path in served.items() if digest not in archived}
     assert not missing, f"n={len(missing)} of {len(served)}: {missing}"
 

@@ -15,6 +15,8 @@ from osint_pipeline.errors import UserError
 from osint_pipeline.workspace import Workspace
 from settings.service import load
 
+WHOLE = {"name", "id", "run", "media", "outcome", "kind", "when", "started", "setting", "guarantee"}  # never folded
+
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object per line.")
 
 
@@ -28,7 +30,7 @@ def workspace() -> Iterator[Workspace]:
 def console(*, stderr: bool = False) -> Console:
     """Make a console that folds nothing away when its output is no terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False, width=None if stream.isatty() else 160)
+    return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False, width=None if stream.isatty() else 1000)
 
 
 def print_json(rows: Iterable[Any]) -> None:
@@ -44,9 +46,10 @@ def table(
     """Make a plain table; `right` names the columns of numbers. Cell text is never read as markup."""
     from rich.text import Text
 
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        whole = column in WHOLE or column in right
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         made.add_row(*(Text(_shown(cell)) for cell in row))
     return made

@@ -93,44 +93,38 @@ def report(summaries: list[Summary], trouble: str | None, *, json_: bool) -> Non
         columns = (
             "source",
             "outcome",
-            "wanted",
             "captured",
-            "refused",
-            "truncated",
-            "failed",
+            "not captured",
             "posts",
             "media",
             "revisits",
             "similar",
-            "WARCs",
             "size",
             "preserved",
         )
-        rows = [
-            (
-                s.source,
-                s.outcome.value,
-                s.tally.wanted,
-                s.tally.captured,
-                s.tally.refused,
-                s.tally.truncated,
-                s.tally.failed,
-                s.tally.posts,
-                s.tally.media,
-                s.tally.revisits,
-                s.tally.similar,
-                s.warc_files,
-                sizes(s.tally.bytes),
-                s.preserved,
-            )
-            for s in summaries
-        ]
-        console().print(table(None, columns, rows, right=columns[2:]))
+        console().print(table(None, columns, map(_row, summaries), right=columns[4:]))
         for one in summaries:
             click.echo(f"run {one.run}" + (f": {one.reason}" if one.reason else ""))
     if trouble:
         click.echo(f"not everything is in the store yet: {trouble}", err=True)
         click.echo("it waits in the spool; `osint upload` brings it there", err=True)
+
+
+def _row(one: Summary) -> tuple[Any, ...]:
+    tally = one.tally
+    not_captured = {"refused": tally.refused, "truncated": tally.truncated, "failed": tally.failed}
+    return (
+        one.source,
+        one.outcome.value,
+        f"{tally.captured} of {tally.wanted}",
+        ", ".join(f"{count} {name}" for name, count in not_captured.items() if count),
+        tally.posts,
+        tally.media,
+        tally.revisits,
+        tally.similar,
+        sizes(tally.bytes),
+        f"{one.preserved} of {one.warc_files}",
+    )
 
 
 def _all(urls: tuple[str, ...], file: Any) -> list[str]:

@@ -10,6 +10,7 @@ from osint_pipeline.cli.common import console, sizes, table
 from osint_pipeline.errors import Exit
 from settings.service import load
 
+SHORT = {"truncated": "cut"}
 COUNTS = ("wanted", "captured", "refused", "truncated", "failed", "posts", "edited", "revisits", "similar", "gaps")
 
 
@@ -29,17 +30,21 @@ def _print(report: Any, seconds: float) -> None:
     from osint_pipeline.demo import totals
 
     out = console()
-    rows: list[tuple[Any, ...]] = []
+    columns = ("name", "outcome", *(SHORT.get(name, name) for name in COUNTS), "WARCs", "size", "verified")
     for visit, runs in report.visits.items():
-        for run in (*runs, {**totals(runs), "name": "all five", "outcome": ""}):
+        rows: list[tuple[Any, ...]] = []
+        for run in (*runs, {**totals(runs), "name": "all", "outcome": ""}):
             counts = (run[name] for name in COUNTS)
-            size = sizes(run["bytes"])
-            rows.append((visit, run["name"], run["outcome"], *counts, run["warc_files"], size, run["preserved"]))
-    columns = ("visit", "source", "outcome", *COUNTS, "WARCs", "size", "verified objects")
-    out.print()
-    out.print(table("What two visits brought", columns, rows, right=columns[3:]))
+            rows.append(
+                (run["name"], run["outcome"], *counts, run["warc_files"], sizes(run["bytes"]), run["preserved"])
+            )
+        out.print()
+        out.print(table(f"Visit {visit}", columns, rows, right=columns[2:]))
+    click.echo(
+        "\nverified: WARC files whose copy in the store was read back and is equal; cut: broken off, kept as far as it came"
+    )
     claims = ", ".join(f"{count} {name}" for name, count in sorted(report.claims.items()))
-    out.print(f"\nverified: {claims}")
+    out.print(f"\nchecked:  {claims} (files, records, the store's copies, originals of revisits, the chain of events)")
     if report.pulled:
         out.print(f"pulled:   {report.pulled_records} records of one post as {report.pulled}")
     if report.similar:

@@ -1,6 +1,6 @@
 """`osint runs`, `osint find`, `osint show`, `osint pull`, `osint similar`."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -40,16 +40,17 @@ def runs(id_: str | None, limit: int, json_: bool) -> int:
     elif id_ is not None:
         _print_run(found[0])
     else:
-        columns = ("run", "source", "started", "outcome", *COUNTS, "WARCs", "preserved")
+        columns = ("run", "source", "started", "outcome", "captured", "posts", "revisits", "preserved")
         cells = [
             (
                 r.run,
                 r.source,
-                r.started_at,
+                f"{r.started_at.astimezone(UTC):%Y-%m-%d %H:%M}Z",
                 r.outcome or "running",
-                *(getattr(r, name) for name in COUNTS),
-                r.warc_files,
-                r.preserved,
+                f"{r.captured} of {r.wanted}",
+                r.posts,
+                r.revisits,
+                f"{r.preserved} of {r.warc_files}",
             )
             for r in found
         ]

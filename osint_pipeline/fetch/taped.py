@@ -37,6 +37,8 @@ FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionLost, "disconnect"),
 )
 
+PROXY_REDACTED = ("OSINT-Redacted", "proxy-authorization")
+
 
 def bare_url(url: str) -> str:
     """Return a URL as requested, without fragment and userinfo."""
@@ -84,7 +86,7 @@ def exchange_of(tape: Tape, request: Request) -> Exchange:
         method=request.method,
         started_at=tape.started_at,
         ended_at=tape.ended_at or tape.started_at,
-        request=b"" if unsent else redacted(tape.sent, request),
+        request=b"" if unsent else redacted(tape.sent) if PROXY_REDACTED in notes else b"".join(tape.sent),
         response=block,
         ip=None if proxied or peer is None else peer.ip,
         protocols=_protocols(tape, block),
@@ -116,16 +118,14 @@ def circumstances(request: Request) -> list[tuple[str, str]]:
     if request.meta.get("proxy"):
         notes.append(("OSINT-Proxy", "connect" if request.url.startswith("https:") else "http"))
     if b"Proxy-Authorization" in request.headers:
-        notes.append(("OSINT-Redacted", "proxy-authorization"))
+        notes.append(PROXY_REDACTED)
     if "@" in urlparse_cached(request).netloc:
         notes.append(("OSINT-Redacted", "userinfo"))
     return notes
 
 
-def redacted(sent: list[bytes], request: Request) -> bytes:
+def redacted(sent: list[bytes]) -> bytes:
     """Join what was written, without the proxy's credentials."""
-    if b"Proxy-Authorization" not in request.headers:
-        return b"".join(sent)
     end = sent.index(b"\r\n")
     head = [line for line in sent[:end] if not line.lower().startswith(b"proxy-authorization:")]
     return b"".join([*head, *sent[end:]])

@@ -1,8 +1,7 @@
 """The wire fetcher: Scrapy's HTTP/1.1 handler, guarded, that records each exchange before Scrapy sees the answer."""
 
 import errno
-from contextlib import ExitStack
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,12 @@ class WireFetcher(HTTP11DownloadHandler):
         super().__init__(crawler)
         self._pool._factory = TapFactory
         self._guard, self._sink, self._limits, self._scratch = guard, sink, limits, scratch
+        self._check_site = lru_cache(maxsize=1024)(guard.check_url)  # what it refuses is not kept, it raises each time
 
     async def download_request(self, request: Request) -> Response:
         """Fetch one answer; its records stand in request.meta["osint_records"] when this returns or raises."""
-        self._guard.check_url(request.url)
+        parts = urlparse_cached(request)
+        self._check_site(f"{parts.scheme}://{parts.netloc}/")
         fetch = Fetch(self._limits, self._scratch)
         agent = _WireAgent(
             fetch,
@@ -87,14 +88,15 @@ class WireFetcher(HTTP11DownloadHandler):
         return result
 
     def _record_tapes(self, tapes: list[Tape], request: Request) -> None:
-        with ExitStack() as undo:
-            for tape in tapes:
-                undo.callback(tape.discard)
+        try:
             for tape in tapes:
                 if tape.error is not None:
                     raise _explained(tape.error, tape)
                 self._hand_over(exchange_of(tape, request), request)
-            undo.pop_all()
+        except BaseException:
+            for tape in tapes:
+                tape.discard()
+            raise
 
     def _hand_over(self, exchange: Exchange, request: Request) -> None:
         ref = self._sink.exchange(exchange, request.meta.get(CAPTURE))
