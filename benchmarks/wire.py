@@ -70,12 +70,15 @@ def main() -> None:
     assert server.stdout and server.stdin
     base = f"http://127.0.0.1:{server.stdout.readline().strip()}"
     found: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+    starts: dict[str, list[float]] = {name: [] for name in contenders}
     try:
         for _ in range(chosen.rounds):
             for name in contenders:
                 with tempfile.TemporaryDirectory() as folder:
                     found[name].append(measure(name, base, chosen.pages, Path(folder)))
-        table(found, chosen.pages)
+                with tempfile.TemporaryDirectory() as folder:
+                    starts[name].append(measure(name, base, 1, Path(folder))["cpu_seconds"])
+        table(found, starts, chosen.pages)
         if chosen.long:
             for count in (1000, 20000):
                 with tempfile.TemporaryDirectory() as folder:
@@ -86,8 +89,8 @@ def main() -> None:
         server.wait(10)
 
 
-def table(found: dict[str, list[dict[str, float]]], pages: int) -> None:
-    """Print medians, and ratios to plain Scrapy paired by round."""
+def table(found: dict[str, list[dict[str, float]]], starts: dict[str, list[float]], pages: int) -> None:
+    """Print medians, and ratios to plain Scrapy paired by round; the start is that of a crawl of one page."""
     names = {
         "plain": "tuned plain Scrapy, no archive",
         "archived": "this pipeline, synced WARC and catalogue",
@@ -96,14 +99,19 @@ def table(found: dict[str, list[dict[str, float]]], pages: int) -> None:
     print(
         f"{pages} pages of 40 KB, {len(found['plain'])} rounds, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n"
     )
-    print("| contender | pages per CPU-second | ratio | peak memory |")
-    print("|---|---:|---:|---:|")
+    print("| contender | pages per CPU-second | ratio | start, CPU-seconds | ratio without start | peak memory |")
+    print("|---|---:|---:|---:|---:|---:|")
     for name, runs in found.items():
         rate = statistics.median(pages / run["cpu_seconds"] for run in runs)
         pairs = zip(found["plain"], runs, strict=True)
         ratio = statistics.median(plain["cpu_seconds"] / run["cpu_seconds"] for plain, run in pairs)
+        work = {
+            one: [run["cpu_seconds"] - statistics.median(starts[one]) for run in found[one]] for one in ("plain", name)
+        }
+        steady = statistics.median(plain / own for plain, own in zip(work["plain"], work[name], strict=True))
+        start = statistics.median(starts[name])
         peak = statistics.median(run["peak_kb"] for run in runs) / 1024
-        print(f"| {names[name]} | {rate:.0f} | {ratio:.2f} | {peak:.0f} MiB |")
+        print(f"| {names[name]} | {rate:.0f} | {ratio:.2f} | {start:.2f} | {steady:.2f} | {peak:.0f} MiB |")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,13 @@ TUNED = {
     "WARN_ON_GENERATOR_RETURN_VALUE": False,
     "TWISTED_REACTOR": "twisted.internet.asyncioreactor.AsyncioSelectorReactor",
 }
-UNUSED = {  # disabled above; not loaded either, as by settings/crawl.py
-    "scrapy.extensions.remote_control.RemoteControl": None,
-    "scrapy.extensions.telnet.TelnetConsole": None,
+PLAIN = {  # what settings/crawl.py switches off and plain Scrapy does not need either
+    **TUNED,
+    "EXTENSIONS": {
+        "scrapy.extensions.remote_control.RemoteControl": None,
+        "scrapy.extensions.telnet.TelnetConsole": None,
+    },
+    "SPIDER_MIDDLEWARES": {"scrapy.spidermiddlewares.metacopy.MetaCopyDetectionMiddleware": None},
 }
 
 
@@ -76,7 +80,7 @@ def plain(base: str, count: str) -> None:
     """Crawl with plain Scrapy."""
     from scrapy.crawler import AsyncCrawlerProcess
 
-    process = AsyncCrawlerProcess({**TUNED, "EXTENSIONS": UNUSED})
+    process = AsyncCrawlerProcess(PLAIN)
     quiet()
     process.crawl(Plain, base=base, count=count)
     process.start()

@@ -179,6 +179,11 @@ class CaptureMiddleware:
     def from_crawler(cls, crawler: Crawler) -> "CaptureMiddleware":
         return cls(crawler)
 
+    def process_request(self, request: Request) -> None:
+        """Send every request the source's way out, robots.txt too."""
+        if proxy := run_of(self.crawler).source.proxy:
+            request.meta.setdefault("proxy", proxy)
+
     def process_response(self, request: Request, response: Response) -> Response:
         if capture := request.meta.get("osint_capture"):
             run_of(self.crawler).answered(

@@ -91,7 +91,6 @@ class _Crawls:
             limit=self.limit,
             since=self.since,
             render=source.render,
-            proxy=source.proxy,
         )
 
     def stop(self) -> None:

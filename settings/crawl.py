@@ -24,6 +24,10 @@ DOWNLOADER_MIDDLEWARES = {
     "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
     "osint_pipeline.polite.PoliteRetry": 550,
 }
+SPIDER_MIDDLEWARES = {
+    "scrapy.spidermiddlewares.httperror.HttpErrorMiddleware": None,  # refusals are read too
+    "scrapy.spidermiddlewares.metacopy.MetaCopyDetectionMiddleware": None,  # looks through each request for a slip in code
+}
 ITEM_PIPELINES = {"osint_pipeline.crawl.ReadingPipeline": 0}
 
 TELNETCONSOLE_ENABLED = False  # runs code in the crawler
@@ -31,7 +35,6 @@ REMOTE_CONTROL_ENABLED = False  # likewise, on by default in Scrapy 2.19
 DOWNLOAD_VERIFY_CERTIFICATES = False  # a bad certificate is evidence too; it is recorded, not refused
 COOKIES_ENABLED = True
 METAREFRESH_ENABLED = False  # a refresh is what the page says, not what the server did
-HTTPERROR_ALLOW_ALL = True  # refusals are read too
 HTTPCACHE_ENABLED = False
 CONCURRENT_ITEMS = 4
 WARN_ON_GENERATOR_RETURN_VALUE = False  # reads a spider's source again for nearly every answer: 7 % of a crawl

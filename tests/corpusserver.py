@@ -138,6 +138,7 @@ class CorpusServer:
         self.corpus = corpus
         self.asked: Counter[str] = Counter()
         self.foreign: Counter[str] = Counter()
+        self.proxied = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"owner": self, "tls": tls}))
         self._server.daemon_threads = True
         self.url = self.proxy_url = f"http://127.0.0.1:{self._server.server_port}"
@@ -170,6 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         served = self.owner.corpus.served.get(quote(unquote(parts.path))) if ours else None
         if served and parts.query.startswith("before="):
             served = CHANNELS_END
+        self.owner.proxied += bool(parts.netloc)
         if not ours:
             self.owner.foreign[parts.netloc or self.headers["Host"]] += 1
         else:

@@ -271,6 +271,8 @@ def test_through_a_proxy_the_records_are_the_origins_and_hold_no_password(
         asked_of_proxy = [one for one in proxy.requests if b"/far" in one or one.startswith(b"CONNECT")]
         assert asked_of_proxy, "OSINT_PROXY was passed by: the crawl asked the server itself"
         assert all(b"roxy-Authorization" in one for one in proxy.requests)
+        arrived = {one.connection for one in server.requests}
+        assert len(arrived) == len(proxy.requests), "robots.txt and every try go the same way"
         (response,) = [one for one in records if one.type == "response"]
         (request,) = [one for one in records if one.type == "request"]
         assert response.block == sent
