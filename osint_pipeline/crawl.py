@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
-from uuid import UUID
 
 import scrapy.core.downloader.handlers.http11  # noqa: F401  # first: it searches all modules loaded before it, 0.25 s if late
 from scrapy import Request, signals
@@ -104,7 +103,12 @@ class RunExtension:
         return extension
 
     def scheduled(self, request: Request) -> None:
-        """Count a capture as wanted when it is first asked for; retries and redirects carry it on."""
+        """Count a capture as wanted when it is first asked for; retries and redirects carry it on.
+
+        A redirect is followed even to an address that was asked for before: what it leads to decides what was captured.
+        """
+        if request.meta.get("redirect_times"):
+            request.dont_filter = True
         if "osint_capture" not in request.meta:
             request.meta["osint_capture"] = self.run.want(
                 request.url, request.meta.get("osint_kind", "page"), request.meta.get("osint_parent")
@@ -112,12 +116,8 @@ class RunExtension:
             request.meta["osint_records"] = []
 
     def dropped(self, request: Request) -> None:
-        """A request seen before: not wanted twice. A redirect to it was captured by its own record."""
-        capture: UUID = request.meta["osint_capture"]
-        if request.meta.get("redirect_times"):
-            self.run.gave_up(capture, State.CAPTURED, f"redirects to {request.url}, which this run has")
-        else:
-            self.run.unwant(capture)
+        """A request seen before: not wanted twice."""
+        self.run.unwant(request.meta["osint_capture"])
 
     def stumbled(self, failure: Failure, response: Response) -> None:
         """A parser broke: our own fault, said so; what was recorded stays."""
@@ -193,6 +193,7 @@ class CaptureMiddleware:
                 media_type=(response.headers.get("Content-Type") or b"").decode("latin-1").partition(";")[0].strip()
                 or None,
                 refs=request.meta["osint_records"],
+                unread="stored" in response.flags,
             )
         return response
 

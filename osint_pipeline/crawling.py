@@ -12,6 +12,7 @@ from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.source import Source
 from osint_pipeline.workspace import Workspace
 
+INTERRUPTED = "interrupted"
 Progress = Callable[[Source, Tally], None]
 
 
@@ -39,7 +40,17 @@ def crawl_sources(
     task.add_done_callback(lambda _: reactor.stop())
     reactor.run(installSignalHandlers=False)
     task.result()
-    return crawls.summaries
+    return crawls.summaries + [unvisited(workspace, source) for source in sources[crawls.visited :]]
+
+
+def unvisited(workspace: Workspace, source: Source) -> Summary:
+    """Write down that a source was not come to before the crawl was interrupted."""
+    from osint_pipeline.run import Run
+
+    run = Run(workspace, source)
+    for page in source.pages:
+        run.want(page, "page")
+    return run.end(reason=INTERRUPTED)
 
 
 class _Crawls:
@@ -47,6 +58,7 @@ class _Crawls:
         self.workspace, self.limit, self.since, self.progress = workspace, limit, since, progress
         self.summaries: list[Summary] = []
         self.stopping = False
+        self.visited = 0
         self.done = asyncio.Event()
         self.cutting: asyncio.Task[None] | None = None
         self._crawler: Any = None
@@ -71,6 +83,7 @@ class _Crawls:
         for source in sources:
             if self.stopping:
                 break
+            self.visited += 1
             await self.one(source)
 
     async def one(self, source: Source) -> None:
@@ -87,7 +100,7 @@ class _Crawls:
         self._crawler = runner.create_crawler(source.spider)
         await runner.crawl(
             self._crawler,
-            url=" ".join(source.pages),
+            url=source.pages,
             limit=self.limit,
             since=self.since,
             render=source.render,
@@ -103,7 +116,7 @@ class _Crawls:
             return
         self.stopping = True
         if self._crawler is not None and self._crawler._engine is not None:
-            end_crawl(self._crawler, "interrupted")
+            end_crawl(self._crawler, INTERRUPTED)
         loop.call_later(self.workspace.service.stop_seconds, self.stop)
 
     async def cut(self) -> None:
@@ -111,7 +124,7 @@ class _Crawls:
         from osint_pipeline.crawl import RunExtension
 
         if RunExtension.current is not None:
-            await RunExtension.current.end("interrupted")
+            await RunExtension.current.end(INTERRUPTED)
         self.done.set()
 
 

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -22,11 +22,11 @@ QUEUE_PICTURES = 64
 class KnownPayloads:
     """Tells whether a payload is in the archive. Most answers need no query: a sorted array holds 64-bit prefixes.
 
-    Memory: 8 bytes for each distinct payload of the archive.
+    Memory: 8 bytes for each distinct payload of the archive. `stands` says whether a record can be relied on.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, stands: Callable[[UUID], bool]) -> None:
+        self.catalog, self._stands = catalog, stands
         self._prefixes = payload_prefixes(catalog)
         self._this_run: dict[str, Original] = {}
 
@@ -38,7 +38,11 @@ class KnownPayloads:
         at = int(self._prefixes.searchsorted(prefix))  # the method: np.searchsorted takes three times as long for one
         if at == len(self._prefixes) or self._prefixes[at] != prefix:
             return None
-        return self.catalog.originals([payload_sha256]).get(payload_sha256)
+        original = self.catalog.originals([payload_sha256]).get(payload_sha256)
+        if original is None or not self._stands(original.record_id):
+            return None  # a revisit must not lead to bytes that are damaged or gone
+        self._this_run[payload_sha256] = original
+        return original
 
     def add(self, ref: RecordRef) -> None:
         """Remember a response of this run."""
@@ -90,8 +94,10 @@ class PictureLinks:
         """Give the rows of finished pictures whose captures are closed."""
         with self._lock:
             done, self._done = self._done, []
+            held: set[UUID] = set()  # a link must not be written before the picture that it leads to
             for capture, batch in done:
-                if capture in still_open:
+                if capture in still_open or any(one.earlier_id in held for one in batch.similar):
+                    held.update(one.id for one in batch.fingerprints)
                     self._done.append((capture, batch))
                 else:
                     yield batch

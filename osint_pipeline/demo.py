@@ -15,6 +15,7 @@ from osint_pipeline.samples import SampleSites, pictures
 from osint_pipeline.samples.channel import REPOSTED
 
 MARK = ".made-by-osint-demo"
+SAMPLE_HOST = "127-0-0-1-"  # the WARCs of the sample sites, and of nothing on the live web, are named so
 TROUBLES = ("chain", "missing", "gone", "forbidden", "login", "busy", "tired", "cut", "inside")
 
 
@@ -117,6 +118,10 @@ def _empty(home: Path) -> None:
     if home.exists():
         if not (home / MARK).exists() and any(home.iterdir()):
             raise UserError(f"{home} holds something that no demo made", "name another folder in OSINT_HOME")
+        foreign = [path.name for path in home.glob("spool/*/*.warc.gz*") if not path.name.startswith(SAMPLE_HOST)]
+        if foreign:
+            what = f"{home} holds captures that no demo made ({foreign[0]})"
+            raise UserError(what, "name another folder in OSINT_HOME; nothing was deleted")
         _Osint(home).run("down")
         shutil.rmtree(home)
     home.mkdir(parents=True, mode=0o700)

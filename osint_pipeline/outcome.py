@@ -4,7 +4,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
+from spiders.page import Verdict
 from storage.rows import CaptureState, Counters, Outcome
+
+REFUSING_STATUS = {401, 403, 407, 429, 451, 999}
+GONE_STATUS = {404, 410}
+CAPTURED_VERDICTS = {Verdict.CONTENT, Verdict.EMPTY, Verdict.SHELL, Verdict.GONE}
+
+
+def by_status(status: int) -> tuple[CaptureState, str] | None:
+    """Tell what an answer is by its status alone, and why; None where its content decides."""
+    said = f"status {status}"
+    if status in REFUSING_STATUS:
+        return CaptureState.REFUSED, said
+    if status in GONE_STATUS:
+        return CaptureState.CAPTURED, said
+    return (CaptureState.FAILED, said) if status >= 400 else None
 
 
 @dataclass(slots=True)

@@ -11,6 +11,8 @@ from sqlalchemy import select
 from osint_pipeline.workspace import Workspace
 from storage.check import Result, check_warc
 from storage.digest import file_sha256
+from storage.errors import StoreDiffers
+from storage.objects import FileDiffers
 from storage.rows import WarcRow, WarcState
 from storage.schema import runs, sources
 
@@ -43,7 +45,10 @@ def upload(workspace: Workspace, *, progress: Progress | None = None) -> Iterato
     for done, warc in enumerate(waiting):
         if progress:
             progress(warc.name, done, len(waiting))
-        yield preserve(workspace, warc)
+        try:
+            yield preserve(workspace, warc)
+        except (StoreDiffers, FileDiffers) as error:  # this one waits for a person; the others go on
+            yield _held_back(workspace, warc, key_of(warc, _slug(workspace, warc)), str(error))
 
 
 def preserve(workspace: Workspace, warc: WarcRow) -> Preserved:

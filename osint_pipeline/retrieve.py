@@ -11,7 +11,9 @@ from storage.errors import DamagedWarc
 from storage.exchange import RecordRef
 from storage.extract import copy_records
 from storage.finding import records_of
-from storage.rows import WarcRow
+from storage.loading import load_records
+from storage.rows import WarcRow, WarcState
+from storage.schema import records
 
 
 class Archive:
@@ -46,6 +48,25 @@ class Archive:
                 raise UserError(what, "run `osint verify --all`", Exit.FAILED)
             self._rows[warc] = rows[0]
         return self._rows[warc]
+
+
+def stands(workspace: Workspace, record_id: UUID) -> bool:
+    """Tell whether a record can be relied on: its bytes here have their digest, or its WARC is preserved in the store."""
+    with workspace.catalog.begin() as connection:
+        refs = load_records(connection, records.c.id == record_id)
+    if not refs:
+        return False
+    ref = refs[0]
+    path = workspace.local_copy(ref.warc)
+    if path is None:
+        return any(warc.state == WarcState.PRESERVED for warc in workspace.catalog.warcs(names=[ref.warc]))
+    digest, left = sha256(), ref.length_bytes
+    with path.open("rb") as file:
+        file.seek(ref.offset_bytes)
+        while left and (piece := file.read(min(left, 1 << 20))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.hexdigest() == ref.record_sha256
 
 
 def pull(workspace: Workspace, id_: UUID, folder: Path) -> tuple[Path, int]:

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
-from osint_pipeline.outcome import Summary, Tally, decide
+from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
 from osint_pipeline.posts import ChannelIds, page_batch
 from osint_pipeline.recorder import RESPONSES, Recorder
+from osint_pipeline.retrieve import stands
 from osint_pipeline.source import Source
 from osint_pipeline.technical import software, warc_info
 from osint_pipeline.workspace import Workspace
@@ -29,10 +32,7 @@ from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow, Warc
 from storage.rows import CaptureState as State
 from storage.spool import WarcSeries
 
-REFUSING_STATUS = {401, 403, 407, 429, 451, 999}
-GONE_STATUS = {404, 410}
 ROBOTS = "robots.txt"
-CAPTURED_VERDICTS = {Verdict.CONTENT, Verdict.EMPTY, Verdict.SHELL, Verdict.GONE}
 
 
 @dataclass(slots=True)
@@ -58,6 +58,12 @@ class Run:
         self.id, self.started_at = new_id(), datetime.now(UTC)
         self.tally = Tally()
         self.unread: list[str] = []
+        self.detail: dict[str, Any] = {
+            "robots": source.robots,
+            "render": source.render,
+            "proxy": bool(source.proxy),
+            "pages": list(source.pages),
+        }
         self.known_refusals = 0  # those of robots.txt, which the source is set to obey
         self.broken: str | None = None
         self.error: Exception | None = None
@@ -83,6 +89,7 @@ class Run:
                 started_at=self.started_at,
                 attempt=attempt,
                 versions=software(),
+                detail=self.detail,
                 process=f"{socket.gethostname()}:{os.getpid()}",
             )
         )
@@ -98,7 +105,7 @@ class Run:
             run=self.id,
             series=self.series,
             catalog=catalog,
-            known=KnownPayloads(catalog),
+            known=KnownPayloads(catalog, partial(stands, workspace)),
             pictures=PictureLinks(
                 catalog,
                 radius_bits=service.phash_radius_bits,
@@ -122,20 +129,32 @@ class Run:
             self.tally.wanted -= 1
             self.recorder.forget(capture)
 
-    def answered(self, capture: UUID, *, url: str, status: int, media_type: str | None, refs: list[RecordRef]) -> None:
-        """Take the final answer. A page stays open until it is read; anything else is closed here."""
+    def answered(
+        self,
+        capture: UUID,
+        *,
+        url: str,
+        status: int,
+        media_type: str | None,
+        refs: list[RecordRef],
+        unread: bool = False,
+    ) -> None:
+        """Take the final answer. A page stays open until it is read; anything else is closed here.
+
+        `unread`: the answer is recorded, but was too large to be handed to a reader.
+        """
         wanted = self._wanted[capture]
         wanted.final_url, wanted.status, wanted.media_type, wanted.refs = url, status, media_type, refs
         if any(ref.truncated for ref in refs[-1:]):
             self._close(wanted, State.TRUNCATED, reason=f"cut: {refs[-1].truncated}")
-        elif status in REFUSING_STATUS:
-            self._close(wanted, State.REFUSED, reason=f"status {status}")
-        elif status in GONE_STATUS:
-            self._close(wanted, State.CAPTURED, verdict=Verdict.GONE, reason=f"status {status}")
-        elif status >= 400:
-            self._close(wanted, State.FAILED, reason=f"status {status}")
-        elif wanted.kind in ("file", "media", "robots") and not _payload_bytes(refs) and status == 200:
+        elif known := by_status(status):
+            state, reason = known
+            self._close(wanted, state, verdict=Verdict.GONE if state is State.CAPTURED else None, reason=reason)
+        elif wanted.kind != "media" and not _payload_bytes(refs) and status == 200:
             self._close(wanted, State.FAILED, reason="an empty answer")
+        elif unread and wanted.kind != "file":
+            self.unread.append(f"{wanted.url} is too large to be read; it is recorded")
+            self._close(wanted, State.CAPTURED, reason="recorded, and too large to be read (OSINT_MEMORY_BODY_BYTES)")
         elif wanted.kind == "file":
             self._close(wanted, State.CAPTURED)
 
@@ -159,6 +178,8 @@ class Run:
             return
         good = page.verdict in CAPTURED_VERDICTS
         self._close(wanted, State.CAPTURED if good else State.REFUSED, verdict=page.verdict, reason=page.reason)
+        if page.verdict is Verdict.EMPTY and self.source.spider != "telegram":  # an empty search is an answer there
+            self.unread.append(f"{wanted.url} holds nothing to read")
         if page.verdict is Verdict.SHELL and not will_render:
             self.unread.append(f"{wanted.url} shows its content only with scripts")
         if page.verdict is Verdict.CONTENT:
@@ -181,12 +202,14 @@ class Run:
         for wanted in list(self._wanted.values()):
             self._close(wanted, State.FAILED, reason=f"not reached: {reason or 'the crawl ended first'}")
         sealed = self._finish()
-        outcome = decide(self.tally, broken=self.broken, unread=len(self.unread), known_refusals=self.known_refusals)
+        outcome = decide(
+            self.tally, broken=self.broken or reason, unread=len(self.unread), known_refusals=self.known_refusals
+        )
         limit = f"stopped at the limit of pages; {held_back} more were known" if held_back else None
         why = self.broken or reason or (self.unread[0] if self.unread else None) or limit
         counters, ended_at = self.tally.counters(), datetime.now(UTC)
         with self._noting():
-            detail = {"edited": self.tally.edited}
+            detail = {**self.detail, "edited": self.tally.edited}
             self.workspace.catalog.end_run(self.id, outcome, counters, ended_at=ended_at, reason=why, detail=detail)
         return Summary(
             run=self.id,
@@ -229,7 +252,7 @@ class Run:
 
     def _keep_posts(self, wanted: Wanted, page: Page) -> None:
         self.channels.saw(page)
-        batch = page_batch(page, capture=wanted.id, source_id=self.source_id, seen_at=wanted.asked_at)
+        batch = page_batch(page, capture=wanted.id, source_id=self.source_id, seen_at=_time_of(wanted))
         media = [*(one for post in batch.posts for one in post.media), *(one.media for one in batch.media)]
         self.tally.posts += len(batch.posts)
         self.tally.media += len(media)
@@ -255,7 +278,7 @@ class Run:
             verdict=verdict.value if verdict else None,
             status=wanted.status,
             media_type=wanted.media_type,
-            captured_at=wanted.asked_at,
+            captured_at=_time_of(wanted),
             payload_sha256=last.payload_sha256 if last else None,
             payload_bytes=last.payload_bytes if last else None,
             parent=wanted.parent,
@@ -264,6 +287,11 @@ class Run:
         self.recorder.close(row)
         if wanted.kind != "page":
             self.recorder.end_file(wanted.url, row)
+
+
+def _time_of(wanted: Wanted) -> datetime:
+    """Tell when a capture crossed the wire: the start of its final exchange; when it was asked for where nothing did."""
+    return datetime.fromisoformat(wanted.refs[-1].date) if wanted.refs else wanted.asked_at
 
 
 def _payload_bytes(refs: list[RecordRef]) -> int:

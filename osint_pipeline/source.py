@@ -56,6 +56,8 @@ def make_sources(urls: list[str], *, spider: str | None, render: str, robots: st
     """
     sources: dict[tuple[str, str], Source] = {}
     for url in urls:
+        if "://" in url:
+            _check(url)
         name = spider or guess_spider(url)
         address = telegram.wanted_url(url) if name == "telegram" else url
         parts = _check(address)
@@ -74,6 +76,10 @@ def _check(url: str) -> SplitResult:
         _ = parts.port
     except ValueError as error:
         raise UnusableUrl(url, str(error)) from error
+    if any(letter.isspace() or not letter.isprintable() for letter in url):
+        raise UnusableUrl(url, "a blank or control character in the address; write a blank as %20")
+    if parts.username is not None or parts.password is not None:
+        raise UnusableUrl(f"{parts.scheme}://…@{parts.hostname}", "a name or password in the address would be archived")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UnusableUrl(url, "not an http or https address")
     return parts

@@ -23,6 +23,8 @@ DOWNLOADER_MIDDLEWARES = {
     "osint_pipeline.crawl.CaptureMiddleware": 1,
     "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
     "osint_pipeline.polite.PoliteRetry": 550,
+    "scrapy.downloadermiddlewares.httpproxy.HttpProxyMiddleware": None,
+    "osint_pipeline.egress.NamedProxy": 750,
 }
 SPIDER_MIDDLEWARES = {
     "scrapy.spidermiddlewares.httperror.HttpErrorMiddleware": None,  # refusals are read too

@@ -195,6 +195,8 @@ def _check(values: Mapping[str, Any]) -> None:
         )
     if values["robots"] != "obey" and not values["robots"].partition("ignore:")[2].strip():
         raise SettingError(variable("robots"), f"{values['robots']!r} has no reason", "obey, or ignore:<reason>")
+    if values["proxy"] and urlsplit(values["proxy"]).scheme not in ("http", "https"):
+        raise SettingError(variable("proxy"), "is no HTTP proxy", "write http://host:port; SOCKS is not supported yet")
     if values["s3_endpoint"] and not (values["s3_access_key"] and values["s3_secret_key"]):
         raise SettingError(
             variable("s3_access_key"),
@@ -219,8 +221,14 @@ def _mask_url(url: str) -> str:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner may read (0700), and return it. Leaves an existing one's parents alone."""
+    """Make a folder that only its owner may read (0700), and return it. Leaves an existing one's parents alone.
+
+    An existing folder that others may read is made private if it is empty or ours (it holds a spool); SettingError otherwise.
+    """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        if any(path.iterdir()) and not (path / "spool").is_dir():
+            advice = "name a folder of its own, or make this one private: chmod 700"
+            raise SettingError(variable("home"), f"{path} holds other files and is open to others", advice)
         path.chmod(0o700)
     return path

@@ -43,10 +43,10 @@ class SiteSpider(Spider):
     fetch: ClassVar[str] = "wire"
 
     def __init__(
-        self, url: str = "", limit: Any = None, since: Any = None, render: str = "auto", **kwargs: Any
+        self, url: str | tuple[str, ...] = "", limit: Any = None, since: Any = None, render: str = "auto", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.seeds = tuple(url.split())
+        self.seeds = tuple(url.split()) if isinstance(url, str) else url
         self.limit = int(limit) if limit else 1000
         self.since = _aware(since)
         if render not in RENDER:

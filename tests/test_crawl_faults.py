@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
+from storage.embedded_postgres import EmbeddedPostgres
 from storage.embedded_store import EmbeddedStore
 from tests.commands import ROOT, Osint, kill_group
 from tests.rawserver import RawServer, Request, answer, holding
@@ -283,6 +285,43 @@ def test_a_signal_ends_a_crawl_soon_and_keeps_what_it_has(tmp_path: Path, number
             osint.run("down")
 
 
+def test_what_arrives_after_the_end_of_a_run_leaves_no_open_file(tmp_path: Path) -> None:
+    """Open requests are answered while the run is being ended: its WARCs are sealed, its row cannot be written yet."""
+    osint, go = Osint(tmp_path / "home", OSINT_STOP_SECONDS="0.2"), threading.Event()
+
+    def when_told(sock: socket.socket, request: Request) -> bool:
+        go.wait(PATIENCE_SECONDS)
+        sock.sendall(page(9))
+        return True
+
+    with RawServer({"/0": page(0), "/late": when_told}) as server:
+        osint.run("up")
+        postgres = EmbeddedPostgres(osint.home / "postgres")
+        url = postgres.start().replace("postgresql+psycopg://", "postgresql://")
+        crawl = osint.start(*crawl_words(f"{server.url}/0", f"{server.url}/late"))
+        try:
+            wait_until(lambda: server.asked("/late"))
+            with psycopg.connect(url) as connection:
+                connection.execute("LOCK TABLE runs IN SHARE MODE")
+                os.kill(crawl.pid, signal.SIGTERM)
+                wait_until(lambda: list((osint.home / "spool" / "sealed").glob("*.manifest.json")))
+                go.set()
+                with contextlib.suppress(AssertionError):
+                    wait_until(lambda: list((osint.home / "spool" / "open").glob("*.open")), 2)
+            out, err = crawl.communicate(timeout=PATIENCE_SECONDS)
+            assert "Traceback" not in err, err
+            assert out, f"no summary, exit code {crawl.returncode}: {err}"
+            run = json.loads(out)
+            assert balanced(run) and run["captured"] == 1, run
+            assert not osint.rows("recover"), "an orderly end leaves nothing to mend"
+            assert claims(osint)["UNVERIFIABLE"] == 0
+        finally:
+            go.set()
+            kill_group(crawl)
+            postgres.leave()
+            osint.run("down")
+
+
 def test_a_signal_before_the_first_answer_ends_the_run_too(base: Base) -> None:
     asked = len(base.server.asked("/mute"))
     crawl = base.osint.start(*crawl_words(f"{base.server.url}/mute"))
@@ -300,9 +339,9 @@ def test_a_signal_before_the_first_answer_ends_the_run_too(base: Base) -> None:
         kill_group(crawl)
 
 
-def wait_until(true: Any) -> None:
+def wait_until(true: Any, patience_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for something that another process does."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import random
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ class Archive:
 
     def pull(self, id_: str) -> list[Block]:
         """Pull; give the request, response and revisit records, read by our reader and, the same, by warcio."""
-        (pulled,) = self.osint.rows("pull", id_, "--out", str(self.osint.home.parent / "pulled"))
+        (pulled,) = self.osint.rows("pull", id_, "--out", tempfile.mkdtemp(dir=self.osint.home.parent))
         path = Path(pulled["path"])
         with open_warc(path) as reader:
             ours = [Block(r.header.type, r.header.url, b"".join(r.pieces()), r.header.fields) for r in reader]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from osint_pipeline.cli.common import as_json, console, print_json, read_date, sizes, table, workspace
+from osint_pipeline.crawling import INTERRUPTED
 from osint_pipeline.errors import Exit, UserError, explain
 from osint_pipeline.outcome import Summary
 from storage.errors import StorageError
@@ -81,6 +82,8 @@ def exit_code(summaries: list[Summary], trouble: str | None) -> Exit:
     for summary in summaries:
         if isinstance(summary.error, StorageError):
             return explain(summary.error).exit_code
+    if any(summary.reason == INTERRUPTED for summary in summaries):
+        return Exit.INTERRUPTED
     worst = next((one for one in WORST_FIRST if any(s.outcome is one for s in summaries)), Outcome.FAILED)
     return Exit.STORE if worst is Outcome.COMPLETE and trouble else CODES[worst]
 
@@ -128,8 +131,11 @@ def _row(one: Summary) -> tuple[Any, ...]:
 
 
 def _all(urls: tuple[str, ...], file: Any) -> list[str]:
-    lines = [line for url in urls for line in (sys.stdin if url == "-" else [url])]
-    lines += list(file) if file else []
+    try:
+        lines = [line for url in urls for line in (sys.stdin if url == "-" else [url])]
+        lines += list(file) if file else []
+    except UnicodeDecodeError as error:
+        raise UserError(f"the list of URLs is not UTF-8: {error}", "save it as UTF-8, one URL per line") from error
     found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not found:
         raise UserError("no URL was given", "osint crawl https://t.me/s/name, or --file FILE, or - for standard input")

@@ -9,9 +9,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-PROTOCOL_ASSIGNMENTS = ipaddress.IPv4Network(
-    "192.0.0.0/24"
-)  # holds a cloud's metadata address; ipaddress calls parts global
+NOT_PUBLIC: tuple[Network, ...] = (  # besides those that ipaddress knows
+    ipaddress.IPv4Network("192.0.0.0/24"),  # protocol assignments; holds a cloud's metadata address
+    ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays (RFC 7526)
+    ipaddress.IPv6Network("3fff::/20"),  # documentation (RFC 9637)
+    ipaddress.IPv6Network("fec0::/10"),  # site-local (RFC 3879)
+)
+# holds a cloud's metadata address; ipaddress calls parts global
 
 
 class AddressRefused(Exception):
@@ -57,6 +61,14 @@ def embedded(address: Address) -> tuple[Address, ...]:
     return (address, *(one for one in inner if one is not None))
 
 
+def _check_name(host: str) -> None:
+    """Raise NameUnknown for what no resolver can be asked: a label that is empty or above 63 letters (RFC 1035 2.3.4)."""
+    try:
+        host.rstrip(".").encode("idna")
+    except UnicodeError as error:
+        raise NameUnknown(host[:100], str(error)) from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """Decides which addresses may be reached. `allow` are networks that the operator opened."""
@@ -71,7 +83,7 @@ class Guard:
             if any(one.version == net.version and one in net for net in self.allow):
                 return
         for one in embedded(address):
-            special = one.version == 4 and one in PROTOCOL_ASSIGNMENTS
+            special = any(one.version == net.version and one in net for net in NOT_PUBLIC)
             if special or not one.is_global or one.is_multicast or one.is_reserved:
                 raise AddressRefused(host, str(address), "which is not a public address")
 
@@ -82,6 +94,8 @@ class Guard:
             self.check(host, address)
         elif host.rstrip(".").lower() == "localhost" or host.rstrip(".").lower().endswith(".localhost"):
             self.check(host, ipaddress.IPv4Address("127.0.0.1"))
+        else:
+            _check_name(host)
 
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
         """Look a host up (blocking) and return its addresses; every one of them must be allowed.

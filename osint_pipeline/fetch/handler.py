@@ -63,7 +63,8 @@ class RecordingHandler(BaseDownloadHandler):
                     service.chromium,
                     workspace.guard,
                     scratch=self.run.scratch,
-                    upstream_proxy=request.meta.get("proxy"),
+                    user_agent=service.user_agent,
+                    upstream_proxy=self.run.source.proxy,
                 )
                 await self._browser.__aenter__()
             capture: UUID = request.meta[CAPTURE]
@@ -97,7 +98,7 @@ class RecordingHandler(BaseDownloadHandler):
             user_agent=service.user_agent,
             limit_bytes=service.media_limit_bytes,
             timeout_seconds=service.media_timeout_seconds,
-            proxy=request.meta.get("proxy"),
+            proxy=self.run.source.proxy,
         )
         request.meta[RECORDS] = [*request.meta[RECORDS], *result.records]
         if result.failure or result.info is None:
