@@ -221,7 +221,7 @@ def test_connections_were_used_again(plain: Plain) -> None:
 
 
 def test_the_summary_counts_a_404_and_a_410_as_captured(plain: Plain) -> None:
-    assert (plain.run["outcome"], plain.run["refused"], plain.run["truncated"]) == ("complete", 0, 0), plain.run
+    assert (plain.run["outcome"], plain.run["refused"], plain.run["truncated"]) == ("complete", 0, 0), json.dumps(plain.run)
     assert plain.run["captured"] == len(ODD) + 2, plain.run
 
 
