@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from storage.payloads import payload_prefixes
 from storage.rows import Batch, FingerprintRow, SimilarRow
 
 QUEUE_PICTURES = 64
+FRESH_PREFIXES = 8192
 
 
 class KnownPayloads:
@@ -28,21 +29,38 @@ class KnownPayloads:
     def __init__(self, catalog: Catalog, stands: Callable[[UUID], bool]) -> None:
         self.catalog, self._stands = catalog, stands
         self._prefixes = payload_prefixes(catalog)
-        self._this_run: dict[str, Original] = {}
+        self._fresh: set[int] = set()  # prefixes of this run's payloads that are in the catalogue by now
+        self._this_run: dict[str, Original] = {}  # those that are not there yet, and those asked for again
 
     def find(self, payload_sha256: str) -> Original | None:
         """Give the earliest whole response with this payload."""
         if known := self._this_run.get(payload_sha256):
             return known
-        prefix = np.uint64(int(payload_sha256[:16], 16))
-        at = int(self._prefixes.searchsorted(prefix))  # the method: np.searchsorted takes three times as long for one
-        if at == len(self._prefixes) or self._prefixes[at] != prefix:
+        if not self._seen(int(payload_sha256[:16], 16)):
             return None
         original = self.catalog.originals([payload_sha256]).get(payload_sha256)
         if original is None or not self._stands(original.record_id):
             return None  # a revisit must not lead to bytes that are damaged or gone
         self._this_run[payload_sha256] = original
         return original
+
+    def _seen(self, prefix: int) -> bool:
+        if prefix in self._fresh:
+            return True
+        wanted = np.uint64(prefix)
+        at = int(self._prefixes.searchsorted(wanted))  # the method: np.searchsorted takes three times as long for one
+        return at < len(self._prefixes) and bool(self._prefixes[at] == wanted)
+
+    def settle(self, refs: Iterable[RecordRef]) -> None:
+        """Keep no more than the prefix of what the catalogue has by now; called after a commit."""
+        for ref in refs:
+            if ref.payload_sha256 in self._this_run:
+                self._fresh.add(int(ref.payload_sha256[:16], 16))
+                self._this_run.pop(ref.payload_sha256, None)
+        if len(self._fresh) > FRESH_PREFIXES:
+            new = np.fromiter(self._fresh, dtype=np.uint64, count=len(self._fresh))
+            self._prefixes = np.union1d(self._prefixes, new)
+            self._fresh = set()
 
     def add(self, ref: RecordRef) -> None:
         """Remember a response of this run."""

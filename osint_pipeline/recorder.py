@@ -114,6 +114,7 @@ class Recorder:
             try:
                 self.series.sync()
                 committed = self.catalog.commit(batch)
+                self.known.settle(row.ref for row in batch.records)
                 with self._lock:
                     self.files.committed(batch, committed)
                     self.tally.edited += committed.edited

@@ -57,7 +57,7 @@ def stands(workspace: Workspace, record_id: UUID) -> bool:
     if not refs:
         return False
     ref = refs[0]
-    path = workspace.local_copy(ref.warc)
+    path = workspace.local_copy(ref.warc) or workspace.open_copy(ref.warc)
     if path is None:
         return any(warc.state == WarcState.PRESERVED for warc in workspace.catalog.warcs(names=[ref.warc]))
     digest, left = sha256(), ref.length_bytes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from osint_pipeline.fetch.guard import Guard, read_networks
 from settings.service import Service, private_folder
 from storage.spool import Spool
+from storage.warc import OPEN_SUFFIX
 
 if TYPE_CHECKING:
     from storage.catalog import Catalog
@@ -61,6 +62,11 @@ class Workspace:
     def local_copy(self, warc: str) -> Path | None:
         """Find a sealed WARC's file on this machine."""
         path = self.spool.sealed_folder / warc
+        return path if path.is_file() else None
+
+    def open_copy(self, warc: str) -> Path | None:
+        """Find the file of a WARC that a run on this machine still writes."""
+        path = self.spool.open_folder / (warc + OPEN_SUFFIX)
         return path if path.is_file() else None
 
     @property
