@@ -63,7 +63,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--long", action="store_true", help="the pipeline's memory at 1,000 and at 20,000 pages, too")
     chosen = options.parse_args()
-    contenders = ["plain", "archived", *(["wget"] if shutil.which("wget") else [])]
+    contenders = ["plain", "stripped", "archived", *(["wget"] if shutil.which("wget") else [])]
     server = subprocess.Popen(
         [sys.executable, str(HERE / "pages.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -93,6 +93,7 @@ def table(found: dict[str, list[dict[str, float]]], starts: dict[str, list[float
     """Print medians, and ratios to plain Scrapy paired by round; the start is that of a crawl of one page."""
     names = {
         "plain": "tuned plain Scrapy, no archive",
+        "stripped": "the same, also without the middlewares that we switch off",
         "archived": "this pipeline, synced WARC and catalogue",
         "wget": "wget --warc-file",
     }

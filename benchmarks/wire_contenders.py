@@ -11,6 +11,7 @@ from typing import Any
 from scrapy import Request, Spider
 from scrapy.http import Response
 
+from settings import crawl
 from spiders.page import Page, Verdict
 from spiders.site import SiteSpider
 
@@ -37,6 +38,16 @@ PLAIN = {  # what settings/crawl.py switches off and plain Scrapy does not need 
         "scrapy.extensions.telnet.TelnetConsole": None,
     },
     "SPIDER_MIDDLEWARES": {"scrapy.spidermiddlewares.metacopy.MetaCopyDetectionMiddleware": None},
+}
+
+
+STRIPPED = {  # all that settings/crawl.py switches off, so that only the archive differs
+    **PLAIN,
+    "EXTENSIONS": {name: None for name, value in crawl.EXTENSIONS.items() if value is None},
+    "DOWNLOADER_MIDDLEWARES": {
+        name: None for name, value in crawl.DOWNLOADER_MIDDLEWARES.items() if value is None and "Retry" not in name
+    },
+    "SPIDER_MIDDLEWARES": {name: None for name, value in crawl.SPIDER_MIDDLEWARES.items() if value is None},
 }
 
 
@@ -76,11 +87,16 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def plain(base: str, count: str) -> None:
+def stripped(base: str, count: str) -> None:
+    """Crawl with plain Scrapy, all switched off that the pipeline switches off."""
+    plain(base, count, STRIPPED)
+
+
+def plain(base: str, count: str, settings: dict[str, Any] = PLAIN) -> None:
     """Crawl with plain Scrapy."""
     from scrapy.crawler import AsyncCrawlerProcess
 
-    process = AsyncCrawlerProcess(PLAIN)
+    process = AsyncCrawlerProcess(settings)
     quiet()
     process.crawl(Plain, base=base, count=count)
     process.start()
@@ -126,6 +142,6 @@ def archived(base: str, count: str, home: str) -> None:
 
 
 if __name__ == "__main__":
-    {"plain": plain, "prepare": prepare, "archived": archived}[sys.argv[1]](*sys.argv[2:])
+    {"plain": plain, "stripped": stripped, "prepare": prepare, "archived": archived}[sys.argv[1]](*sys.argv[2:])
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({"cpu_seconds": used.ru_utime + used.ru_stime, "peak_kb": used.ru_maxrss}))

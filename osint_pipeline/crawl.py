@@ -79,6 +79,7 @@ class RunExtension:
         self.crawler, self.run, self.own = crawler, run, own
         self.loop: AsyncioLoopingCall | None = None
         self.flushing: asyncio.Future[None] | None = None
+        self.ending: asyncio.Future[None] | None = None
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> "RunExtension":
@@ -91,6 +92,9 @@ class RunExtension:
             workspace = own = Workspace(load().service).__enter__()
             url = spider.address(spider.seeds[0]) if spider.seeds else "about:blank"
             source = Source(url=url, slug=slug_of(url), spider=spider.name, render=spider.render, pages=spider.seeds)
+        # a robots.txt that cannot be had is recorded as such; Scrapy would print a traceback for it
+        logging.getLogger("scrapy.downloadermiddlewares.robotstxt").setLevel(logging.CRITICAL)
+        _runs.clear()  # an ended run is kept until the next begins: late answers ask for it
         run = _runs[crawler] = Run(workspace, source)
         extension = cls.current = cls(crawler, run, own)
         connect = crawler.signals.connect
@@ -152,9 +156,12 @@ class RunExtension:
         await self.end(getattr(self, "reason", None))
 
     async def end(self, reason: str | None) -> None:
-        """End the run, once."""
-        if _runs.pop(self.crawler, None) is None:
-            return
+        """End the run, once; whoever asks again waits for the same end."""
+        if self.ending is None:
+            self.ending = asyncio.ensure_future(self._end(reason))
+        await asyncio.shield(self.ending)
+
+    async def _end(self, reason: str | None) -> None:
         if self.loop:
             self.loop.stop()
         if self.flushing:

@@ -68,6 +68,8 @@ class _Crawls:
         loop = asyncio.get_running_loop()
         every, cut = loop.create_task(self.all(sources)), loop.create_task(self.done.wait())
         await asyncio.wait((every, cut), return_when=asyncio.FIRST_COMPLETED)
+        if self.cutting is not None:
+            await self.cutting
         if every.done():
             cut.cancel()
             every.result()

@@ -143,7 +143,9 @@ class Run:
 
         `unread`: the answer is recorded, but was too large to be handed to a reader.
         """
-        wanted = self._wanted[capture]
+        wanted = self._wanted.get(capture)
+        if wanted is None:
+            return  # the run has ended meanwhile, and counted it as not reached
         wanted.final_url, wanted.status, wanted.media_type, wanted.refs = url, status, media_type, refs
         if any(ref.truncated for ref in refs[-1:]):
             self._close(wanted, State.TRUNCATED, reason=f"cut: {refs[-1].truncated}")
@@ -178,7 +180,7 @@ class Run:
             return
         good = page.verdict in CAPTURED_VERDICTS
         self._close(wanted, State.CAPTURED if good else State.REFUSED, verdict=page.verdict, reason=page.reason)
-        if page.verdict is Verdict.EMPTY and self.source.spider != "telegram":  # an empty search is an answer there
+        if page.verdict is Verdict.EMPTY and self.source.spider != "telegram" and wanted.media_type == "text/html":
             self.unread.append(f"{wanted.url} holds nothing to read")
         if page.verdict is Verdict.SHELL and not will_render:
             self.unread.append(f"{wanted.url} shows its content only with scripts")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from osint_pipeline.errors import UserError
 from settings.service import Service
 from storage.embedded_postgres import EmbeddedPostgres
 from storage.embedded_store import EmbeddedStore
@@ -28,6 +29,11 @@ def stop(service: Service) -> list[dict[str, Any]]:
         if server is None:
             rows.append({"server": name, "state": "named in the settings: left alone", "where": ""})
             continue
+        with server.users.gate():
+            server.users.unpin()
+            if server.users.in_use():
+                what = f"the embedded {name} is in use by another command"
+                raise UserError(what, "it stops with its last user; or wait, and run `osint down` again")
         server.stop()
         rows.append({"server": name, "state": "stopped", "where": str(server.folder)})
     return rows

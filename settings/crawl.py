@@ -18,6 +18,9 @@ EXTENSIONS = {
     "osint_pipeline.crawl.RunExtension": 0,
     "scrapy.extensions.remote_control.RemoteControl": None,  # as it is disabled, its web server need not be loaded: 0.1 s
     "scrapy.extensions.telnet.TelnetConsole": None,
+    "scrapy.extensions.corestats.CoreStats": None,
+    "scrapy.extensions.logstats.LogStats": None,
+    "scrapy.extensions.logcount.LogCount": None,
 }
 DOWNLOADER_MIDDLEWARES = {
     "osint_pipeline.crawl.CaptureMiddleware": 1,
@@ -25,9 +28,15 @@ DOWNLOADER_MIDDLEWARES = {
     "osint_pipeline.polite.PoliteRetry": 550,
     "scrapy.downloadermiddlewares.httpproxy.HttpProxyMiddleware": None,
     "osint_pipeline.egress.NamedProxy": 750,
+    # the run counts for itself, and no spider names domains or a login: these would only take time
+    "scrapy.downloadermiddlewares.stats.DownloaderStats": None,
+    "scrapy.downloadermiddlewares.offsite.OffsiteMiddleware": None,
+    "scrapy.downloadermiddlewares.httpauth.HttpAuthMiddleware": None,
 }
 SPIDER_MIDDLEWARES = {
     "scrapy.spidermiddlewares.httperror.HttpErrorMiddleware": None,  # refusals are read too
+    "scrapy.spidermiddlewares.urllength.UrlLengthMiddleware": None,  # a long address is asked for as it is
+    "scrapy.spidermiddlewares.depth.DepthMiddleware": None,
     "scrapy.spidermiddlewares.metacopy.MetaCopyDetectionMiddleware": None,  # looks through each request for a slip in code
 }
 ITEM_PIPELINES = {"osint_pipeline.crawl.ReadingPipeline": 0}

@@ -120,7 +120,11 @@ def classify(body: bytes, url: str, content_type: str | None = None) -> Sort:
 def sort_by_head(body: bytes, url: str, content_type: str | None = None) -> Sort | None:
     """Tell feeds, sitemaps and files by their first bytes and declared type; None for HTML."""
     kind, head = _plain_type(content_type), _head(body)
-    if _SITEMAP.search(head) or (body[:2] == b"\x1f\x8b" and "sitemap" in url.lower()):
+    if body[:2] == b"\x1f\x8b" and "sitemap" in url.lower():
+        return "sitemap"
+    if _has_magic(body):  # decisive: a picture may carry RDF inside
+        return "file"
+    if _SITEMAP.search(head):
         return "sitemap"
     if (_FEED.search(head) and not re.search(r"<html[\s>]", head, re.IGNORECASE)) or _JSON_FEED.search(head):
         return "feed"
@@ -142,13 +146,12 @@ def _head(body: bytes) -> str:
     return re.sub(r"<!--.*?(?:-->|$)|<\?.*?(?:\?>|$)", " ", text, flags=re.DOTALL)[:2_000]
 
 
+def _has_magic(body: bytes) -> bool:
+    riff = body[:4] == b"RIFF" and body[8:12] in (b"WEBP", b"WAVE", b"AVI ")
+    return body.startswith(_MAGIC) or body[4:8] == b"ftyp" or riff
+
+
 def _is_file(body: bytes, kind: str) -> bool:
-    if (
-        body.startswith(_MAGIC)
-        or body[4:8] == b"ftyp"
-        or (body[:4] == b"RIFF" and body[8:12] in (b"WEBP", b"WAVE", b"AVI "))
-    ):
-        return True
     head = _head(body)
     if head.lstrip()[:1] in ("{", "[") and "html" not in kind:
         return True

@@ -79,7 +79,14 @@ def _posts(wanted: Wanted) -> Select[Any] | None:
     if wanted.kind is not None:
         found = found.where(posts.c.kind == wanted.kind)
     if wanted.url is not None:
-        found = found.where(_is_url(posts.c.url, wanted.url))
+        asked = or_(_is_url(captures.c.url, wanted.url), _is_url(captures.c.final_url, wanted.url))
+        read_there = (
+            select(post_versions.c.post_id)
+            .join(version_captures, version_captures.c.version_id == post_versions.c.id)
+            .join(captures, captures.c.id == version_captures.c.capture_id)
+            .where(asked)
+        )
+        found = found.where(or_(_is_url(posts.c.url, wanted.url), posts.c.id.in_(read_there)))
     return _narrowed(found, wanted, posts.c.source_id, at)
 
 

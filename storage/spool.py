@@ -193,6 +193,7 @@ class WarcSeries:
         self._current: OpenWarc | None = None
         self._sealed: list[SealedWarc] = []
         self._taken = 0
+        self._ended: str | None = None  # why nothing more is taken
         self._scratch = Scratch(spool, self._prefix)
         self.scratch = self._scratch.path
 
@@ -217,7 +218,7 @@ class WarcSeries:
                 current.sync()
         except BrokenWarc:
             with self._lock:
-                if current is self._current:
+                if current is self._current or self._ended:
                     raise
 
     def take_sealed(self) -> list[SealedWarc]:
@@ -232,10 +233,13 @@ class WarcSeries:
             try:
                 self._seal()
             finally:
+                self._ended = self._ended or "its run has ended"
                 self._scratch.close()
             return list(self._sealed)
 
     def _warc(self) -> OpenWarc:
+        if self._ended:
+            raise BrokenWarc(self._prefix, self._ended)
         if self._current and self._current.size_bytes >= self._limit_bytes:
             self._seal()
         if self._current is None:
@@ -248,7 +252,11 @@ class WarcSeries:
     def _seal(self) -> None:
         current, self._current = self._current, None
         if current:
-            sealed = current.seal(self._extra)
+            try:
+                sealed = current.seal(self._extra)
+            except BaseException as error:
+                self._ended = f"a file could not be sealed: {error}"
+                raise
             self._sealed.append(sealed)
             self._extra["previous_manifest_sha256"] = sealed.manifest_sha256
 

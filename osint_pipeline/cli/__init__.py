@@ -71,8 +71,11 @@ def main() -> None:
     from osint_pipeline.errors import Exit
 
     try:
-        code = osint.main(standalone_mode=False)
-        sys.exit(int(code or 0))
+        code = int(osint.main(standalone_mode=False) or 0)
+    except SystemExit as end:
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click's answer to a reader that went away
+            sys.exit(Exit.COMPLETE)
+        raise end
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         sys.exit(Exit.INTERRUPTED)
@@ -86,6 +89,8 @@ def main() -> None:
         sys.exit(Exit.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the outermost edge
         _say(error)
+    else:
+        sys.exit(code)
 
 
 def _say(error: Exception) -> None:

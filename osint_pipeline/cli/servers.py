@@ -25,7 +25,9 @@ def up(json_: bool) -> None:
 def down(json_: bool) -> None:
     from osint_pipeline.servers import stop
 
-    rows = stop(load().service)
+    service = load().service
+    private_folder(service.home)
+    rows = stop(service)
     if json_:
         return print_json(rows)
     for row in rows:
