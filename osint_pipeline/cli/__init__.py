@@ -1,5 +1,6 @@
 """The command line `osint`. Each command is imported only when it is called: `osint --help` stays fast."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -72,19 +73,15 @@ def main() -> None:
 
     try:
         code = int(osint.main(standalone_mode=False) or 0)
-    except SystemExit as end:
-        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click's answer to a reader that went away
-            sys.exit(Exit.COMPLETE)
-        raise end
+    except (SystemExit, BrokenPipeError):  # no command exits by itself: click and rich do when the reader went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.COMPLETE)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         sys.exit(Exit.INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.BAD_INPUT)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(Exit.COMPLETE)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the outermost edge
