@@ -69,20 +69,8 @@ class Run:
         self.error: Exception | None = None
         self.channels = ChannelIds()
         self._wanted: dict[UUID, Wanted] = {}
-        catalog, service = workspace.catalog, workspace.service
-        self.source_id = catalog.ensure_source(
-            SourceRow(
-                slug=source.slug,
-                url=source.url,
-                spider=source.spider,
-                render=source.render,
-                robots=source.robots.partition(":")[0],
-                robots_reason=source.robots.partition(":")[2] or None,
-                proxy=None,
-                created_at=self.started_at,
-            )
-        ).id
-        catalog.begin_run(
+        self.source_id = workspace.catalog.ensure_source(_source_row(source, self.started_at)).id
+        workspace.catalog.begin_run(
             RunRow(
                 id=self.id,
                 source_id=self.source_id,
@@ -93,25 +81,29 @@ class Run:
                 process=f"{socket.gethostname()}:{os.getpid()}",
             )
         )
-        self.series = WarcSeries(
-            workspace.spool,
+        self.series = self._open_series(attempt)
+        self.recorder = self._make_recorder()
+
+    def _open_series(self, attempt: int) -> WarcSeries:
+        service, source = self.workspace.service, self.source
+        return WarcSeries(
+            self.workspace.spool,
             f"{source.slug}-{self.started_at:%Y%m%dT%H%M%SZ}-{self.id.hex[-12:]}",
             attempt,
             warc_info(service, self.id, source),
             service.warc_limit_bytes,
             {"run": str(self.id), "source": source.slug, "collector": service.collector, "software": software()},
         )
-        self.recorder = Recorder(
+
+    def _make_recorder(self) -> Recorder:
+        catalog, service = self.workspace.catalog, self.workspace.service
+        radius, pixels = service.phash_radius_bits, service.image_limit_pixels
+        return Recorder(
             run=self.id,
             series=self.series,
             catalog=catalog,
-            known=KnownPayloads(catalog, partial(stands, workspace)),
-            pictures=PictureLinks(
-                catalog,
-                radius_bits=service.phash_radius_bits,
-                limit_pixels=service.image_limit_pixels,
-                tally=self.tally,
-            ),
+            known=KnownPayloads(catalog, partial(stands, self.workspace)),
+            pictures=PictureLinks(catalog, radius_bits=radius, limit_pixels=pixels, tally=self.tally),
             tally=self.tally,
         )
 
@@ -289,6 +281,19 @@ class Run:
         self.recorder.close(row)
         if wanted.kind != "page":
             self.recorder.end_file(wanted.url, row)
+
+
+def _source_row(source: Source, at: datetime) -> SourceRow:
+    robots, _, reason = source.robots.partition(":")
+    return SourceRow(
+        slug=source.slug,
+        url=source.url,
+        spider=source.spider,
+        render=source.render,
+        robots=robots,
+        robots_reason=reason or None,
+        created_at=at,
+    )
 
 
 def _time_of(wanted: Wanted) -> datetime:
