@@ -13,6 +13,7 @@ from osint_pipeline.source import Source
 from osint_pipeline.workspace import Workspace
 
 INTERRUPTED = "interrupted"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Progress = Callable[[Source, Tally], None]
 
 
@@ -67,18 +68,22 @@ class _Crawls:
         """Visit all sources, or leave off when cut short."""
         loop = asyncio.get_running_loop()
         every, cut = loop.create_task(self.all(sources)), loop.create_task(self.done.wait())
-        await asyncio.wait((every, cut), return_when=asyncio.FIRST_COMPLETED)
-        if self.cutting is not None:
-            await self.cutting
-        if every.done():
-            cut.cancel()
-            every.result()
+        try:
+            await asyncio.wait((every, cut), return_when=asyncio.FIRST_COMPLETED)
+            if self.cutting is not None:
+                await self.cutting
+            if every.done():
+                cut.cancel()
+                every.result()
+        finally:
+            for number in SIGNALS:  # what comes after the crawl (the upload) ends as any program does
+                loop.remove_signal_handler(number)
 
     async def all(self, sources: Sequence[Source]) -> None:
         from osint_pipeline.crawl import RunExtension
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             loop.add_signal_handler(number, self.stop)
         RunExtension.finished = self.summaries.append
         RunExtension.progress = self.progress

@@ -16,6 +16,7 @@ from osint_pipeline.samples.channel import REPOSTED
 
 MARK = ".made-by-osint-demo"
 SAMPLE_HOST = "127-0-0-1-"  # the WARCs of the sample sites, and of nothing on the live web, are named so
+OURS = {MARK, "spool", "postgres", "store", "pulled-by-demo", "photo-of-demo.jpg"}
 TROUBLES = ("chain", "missing", "gone", "forbidden", "login", "busy", "tired", "cut", "inside")
 
 
@@ -75,9 +76,9 @@ def _look(osint: "_Osint", report: Report) -> None:
     report.found = osint.rows("find", "--json", "--kind", "post", "--limit", "3", "затрым")
     first = report.found[0] if report.found else None
     if first:
-        pulled = osint.rows("pull", first["id"], "--out", str(report.home / "pulled"), "--json")
+        pulled = osint.rows("pull", first["id"], "--out", str(report.home / "pulled-by-demo"), "--json")
         report.pulled, report.pulled_records = Path(pulled[0]["path"]), pulled[0]["records"]
-    photo = report.home / "photo.jpg"
+    photo = report.home / "photo-of-demo.jpg"
     photo.write_bytes(pictures.recompressed(REPOSTED[0], quality=40, width=320))
     report.picture, report.similar = photo, osint.rows("similar", str(photo), "--json")
 
@@ -119,8 +120,9 @@ def _empty(home: Path) -> None:
         if not (home / MARK).exists() and any(home.iterdir()):
             raise UserError(f"{home} holds something that no demo made", "name another folder in OSINT_HOME")
         foreign = [path.name for path in home.glob("spool/*/*.warc.gz*") if not path.name.startswith(SAMPLE_HOST)]
+        foreign += [path.name for path in home.iterdir() if path.name not in OURS]
         if foreign:
-            what = f"{home} holds captures that no demo made ({foreign[0]})"
+            what = f"{home} holds what no demo made ({foreign[0]})"
             raise UserError(what, "name another folder in OSINT_HOME; nothing was deleted")
         _Osint(home).run("down")
         shutil.rmtree(home)

@@ -1,20 +1,30 @@
 """Makes a capture and its posts again from its records alone, for what was synced and not committed."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from osint_pipeline.decoding import NotDecoded, body_of
+from osint_pipeline.decoding import body_of
 from osint_pipeline.outcome import CAPTURED_VERDICTS, by_status
 from osint_pipeline.posts import page_batch
 from osint_pipeline.retrieve import Archive
 from spiders import news, telegram, video
-from spiders.page import LayoutChanged, Page, Verdict
+from spiders.page import Page, Verdict
 from storage.exchange import RecordRef, RecordType
+from storage.loading import load_records
 from storage.records import payload, read_record
 from storage.rows import Batch, CaptureKind, CaptureRow, CaptureState, RecordRow
+from storage.schema import records
 
 READ_LIMIT_BYTES = 8 << 20
 RESPONSES = (RecordType.RESPONSE, RecordType.REVISIT)
+TEXTUAL = ("text/", "application/xhtml", "application/xml", "application/rss", "application/atom", "application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    page: Page | None = None
+    trouble: str | None = None
 
 
 def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UUID, source: UUID, spider: str) -> Batch:
@@ -24,8 +34,9 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
     """
     last = next((ref for ref in reversed(refs) if ref.type in RESPONSES), None)
     kind = _kind(refs, last)
-    page = _read(archive, refs, last, spider) if kind in (CaptureKind.PAGE, CaptureKind.RENDERED) else None
-    state, reason = _state(last, page)
+    known = _by_answer(last)
+    read = _Read() if known or kind is CaptureKind.FILE else _read(archive, refs, last, spider, kind)
+    state, reason = known or _by_reading(read)
     row = CaptureRow(
         id=id_,
         run_id=run,
@@ -35,7 +46,7 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
         kind=kind,
         state=state,
         reason=reason or "made again from its records",
-        verdict=page.verdict.value if page else None,
+        verdict=read.page.verdict.value if read.page else None,
         status=last.status if last else None,
         media_type=last.media_type if last else None,
         captured_at=datetime.fromisoformat((last or refs[0]).date),
@@ -43,11 +54,11 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
         payload_bytes=last.payload_bytes if last else None,
         truncated=last.truncated if last else None,
     )
-    records = tuple(RecordRow(ref=ref, run_id=run, capture_id=id_) for ref in refs)
-    if page is None or page.verdict is not Verdict.CONTENT or state is not CaptureState.CAPTURED:
-        return Batch(captures=(row,), records=records)
-    read = page_batch(page, capture=id_, source_id=source, seen_at=row.captured_at)
-    return Batch(captures=(row,), records=records, posts=read.posts, media=read.media)
+    rows = tuple(RecordRow(ref=ref, run_id=run, capture_id=id_) for ref in refs)
+    if read.page is None or read.page.verdict is not Verdict.CONTENT:
+        return Batch(captures=(row,), records=rows)
+    made = page_batch(read.page, capture=id_, source_id=source, seen_at=row.captured_at)
+    return Batch(captures=(row,), records=rows, posts=made.posts, media=made.media)
 
 
 def _kind(refs: list[RecordRef], last: RecordRef | None) -> CaptureKind:
@@ -55,33 +66,53 @@ def _kind(refs: list[RecordRef], last: RecordRef | None) -> CaptureKind:
         return CaptureKind.RENDERED
     if any(ref.url.startswith("urn:info:") for ref in refs):
         return CaptureKind.MEDIA
-    text = last is None or (last.media_type or "text/html").startswith(("text/", "application/"))
-    return CaptureKind.PAGE if text else CaptureKind.FILE
+    textual = last is None or (last.media_type or "text/html").lower().startswith(TEXTUAL)
+    return CaptureKind.PAGE if textual else CaptureKind.FILE
 
 
-def _state(last: RecordRef | None, page: Page | None) -> tuple[CaptureState, str | None]:
+def _by_answer(last: RecordRef | None) -> tuple[CaptureState, str] | None:
+    """Judge by the final answer as the crawl does; None where what it holds must be read."""
     if last is None:
         return CaptureState.FAILED, "no answer came"
     if last.truncated:
         return CaptureState.TRUNCATED, f"cut: {last.truncated}"
+    if last.status and 300 <= last.status < 400:
+        return CaptureState.FAILED, "not reached: its process ended before the redirect was followed"
     if last.status and (known := by_status(last.status)):
         return known
-    if page is not None and page.verdict not in CAPTURED_VERDICTS:
-        return CaptureState.REFUSED, page.reason
+    return (CaptureState.FAILED, "an empty answer") if last.status == 200 and last.payload_bytes == 0 else None
+
+
+def _by_reading(read: _Read) -> tuple[CaptureState, str | None]:
+    if read.trouble:
+        return CaptureState.FAILED, read.trouble
+    if read.page is not None and read.page.verdict not in CAPTURED_VERDICTS:
+        return CaptureState.REFUSED, read.page.reason
     return CaptureState.CAPTURED, None
 
 
-def _read(archive: Archive, refs: list[RecordRef], last: RecordRef | None, spider: str) -> Page | None:
-    dom = next((ref for ref in reversed(refs) if ref.url.startswith("urn:dom:")), None)
-    chosen = dom or last
-    if chosen is None or chosen.type is RecordType.REVISIT or (chosen.payload_bytes or 0) > READ_LIMIT_BYTES:
-        return None  # a revisit's bytes were read when its original was
-    record = read_record(archive.member(chosen))
-    url, media_type = (last or chosen).url, "text/html; charset=utf-8" if dom else chosen.media_type
+def _read(archive: Archive, refs: list[RecordRef], last: RecordRef | None, spider: str, kind: CaptureKind) -> _Read:
+    """Read a capture; whatever a parser stumbles over is its trouble, and nobody else's."""
+    made = next((ref for ref in reversed(refs) if ref.url.startswith(("urn:dom:", "urn:info:"))), None)
+    chosen = made or last
+    if chosen is None or (chosen.payload_bytes or 0) > READ_LIMIT_BYTES:
+        return _Read(trouble=None if chosen else "no answer came")
+    url = (last or chosen).url
     try:
-        body = payload(record) if dom else body_of(record.block)
-        if spider == "telegram":
-            return telegram.parse(body, url)
-        return video.parse_info(body, url) if spider == "video" else news.parse(body, url, media_type)
-    except (LayoutChanged, NotDecoded):
-        return None
+        if made:
+            body, media_type = payload(read_record(archive.member(made))), "text/html; charset=utf-8"
+        else:
+            body, media_type = body_of(_block(archive, chosen)), chosen.media_type or ""
+        if kind is CaptureKind.MEDIA:
+            return _Read(video.parse_info(body, url))
+        return _Read(telegram.parse(body, url) if spider == "telegram" else news.parse(body, url, media_type))
+    except Exception as error:  # noqa: BLE001 - one hostile page must not keep the others from being mended
+        return _Read(trouble=f"not readable: {type(error).__name__}: {error}"[:300])
+
+
+def _block(archive: Archive, ref: RecordRef) -> bytes:
+    """Give the response that holds a capture's bytes: for a revisit its original's."""
+    if ref.type is RecordType.REVISIT:
+        with archive.workspace.catalog.begin() as connection:
+            (ref,) = load_records(connection, records.c.id == ref.refers_to)
+    return read_record(archive.member(ref)).block

@@ -193,7 +193,8 @@ class WarcSeries:
         self._current: OpenWarc | None = None
         self._sealed: list[SealedWarc] = []
         self._taken = 0
-        self._ended: str | None = None  # why nothing more is taken
+        self._ended = False
+        self._broken: str | None = None  # why what was appended cannot be relied on
         self._scratch = Scratch(spool, self._prefix)
         self.scratch = self._scratch.path
 
@@ -218,8 +219,9 @@ class WarcSeries:
                 current.sync()
         except BrokenWarc:
             with self._lock:
-                if current is self._current or self._ended:
+                if current is self._current:
                     raise
+        self._check()
 
     def take_sealed(self) -> list[SealedWarc]:
         """List the WARCs sealed since the last call, so that they can be uploaded while the run goes on."""
@@ -233,13 +235,15 @@ class WarcSeries:
             try:
                 self._seal()
             finally:
-                self._ended = self._ended or "its run has ended"
+                self._ended = True
                 self._scratch.close()
+            self._check()
             return list(self._sealed)
 
     def _warc(self) -> OpenWarc:
+        self._check()
         if self._ended:
-            raise BrokenWarc(self._prefix, self._ended)
+            raise BrokenWarc(self._prefix, "its run has ended")
         if self._current and self._current.size_bytes >= self._limit_bytes:
             self._seal()
         if self._current is None:
@@ -249,13 +253,17 @@ class WarcSeries:
             self._serial += 1
         return self._current
 
+    def _check(self) -> None:
+        if self._broken:
+            raise BrokenWarc(self._prefix, self._broken)
+
     def _seal(self) -> None:
         current, self._current = self._current, None
         if current:
             try:
                 sealed = current.seal(self._extra)
             except BaseException as error:
-                self._ended = f"a file could not be sealed: {error}"
+                self._broken = f"a file could not be sealed: {error}"
                 raise
             self._sealed.append(sealed)
             self._extra["previous_manifest_sha256"] = sealed.manifest_sha256

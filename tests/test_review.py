@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from osint_pipeline.samples.server import Answer, Asked, Serving, html, redirect
-from tests.commands import Osint
+from tests.commands import Osint, kill_group
 
 TEXT = "<p>" + "У горадзе затрымалі чалавека каля рынку, сведкі расказалі пра гэта нашай рэдакцыі. " * 12 + "</p>"
 ARTICLE = (
@@ -172,3 +172,61 @@ def test_the_demo_deletes_no_captures_of_others(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no demo made"):
         run_demo(home, print)
     assert kept.exists()
+
+
+def test_recover_survives_turned_warcs_and_pages_that_break_a_parser(base: str, tmp_path: Path) -> None:
+    served = Serving(hostile, lambda _: None, 0)
+    osint = Osint(
+        tmp_path / "home", OSINT_WARC_LIMIT_BYTES="4000", OSINT_SYNC_SECONDS="30"
+    )  # nothing is committed in time
+    try:
+        urls = [f"{served.url}/{name}" for name in ("rot", "hex", "chain", "plain", "empty", "wall")]
+        crawl = osint.start("crawl", "--spider", "page", *urls, f"{served.url}/never")
+        deadline = time.monotonic() + 60
+        while "/never" not in hostile_asked:
+            assert time.monotonic() < deadline and crawl.poll() is None
+            time.sleep(0.05)
+        kill_group(crawl)
+        osint.run("recover")
+        assert "nothing to mend" in osint.run("recover").stdout
+        (run,) = osint.rows("runs")
+        assert run["outcome"] == "partial"
+        assert run["wanted"] == run["captured"] + run["refused"] + run["truncated"] + run["failed"]
+        found = {row["url"].rsplit("/", 1)[-1]: row for row in osint.rows("find", "--limit", "50")}
+        assert found["plain"]["text"], [(name, row["kind"], row["verdict"], bool(row["text"])) for name, row in found.items()]
+        assert run["captured"] == 2 and run["refused"] == 1  # plain and the chain's end; the wall
+        assert osint.claims()["FAIL"] == 0
+    finally:
+        served.close()
+
+
+hostile_asked: list[str] = []
+
+
+def hostile(asked: Asked) -> Answer:
+    """Answer with charsets that are none, redirects, an empty page, a wall, and at last nothing for long."""
+    hostile_asked.append(asked.path)
+    if asked.path == "/rot":
+        return Answer(body=b"<html><head><meta charset=rot13></head><body>x</body></html>")
+    if asked.path == "/hex":
+        return Answer(body=b"<html><body>x</body></html>", media_type="text/html; charset=hex")
+    if asked.path == "/chain":
+        return redirect("/end")
+    if asked.path == "/wall":
+        return html(LOGIN)
+    if asked.path == "/never":
+        time.sleep(20)
+    return html("" if asked.path == "/empty" else ARTICLE, status=404 if asked.path == "/robots.txt" else 200)
+
+
+def test_a_reader_that_goes_away_does_not_make_a_failure_complete(osint: Osint, base: str) -> None:
+    import subprocess
+
+    for words, code in (
+        (("crawl", "--json", "--spider", "page", f"{base}/login"), 4),
+        (("verify", "--all", "--json"), 3),
+    ):
+        done = osint.start(*words, stderr=subprocess.DEVNULL)
+        assert done.stdout is not None
+        done.stdout.close()
+        assert done.wait(60) == code, words

@@ -75,7 +75,9 @@ def main() -> None:
         code = int(osint.main(standalone_mode=False) or 0)
     except (SystemExit, BrokenPipeError):  # no command exits by itself: click and rich do when the reader went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.COMPLETE)
+        from osint_pipeline.cli.common import Reader
+
+        sys.exit(Reader.code_if_gone)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         sys.exit(Exit.INTERRUPTED)

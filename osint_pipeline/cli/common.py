@@ -11,13 +11,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from osint_pipeline.errors import UserError
+from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.workspace import Workspace
 from settings.service import load
 
 WHOLE = {"name", "id", "run", "media", "outcome", "kind", "when", "started", "setting", "guarantee"}  # never folded
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object per line.")
+
+
+class Reader:
+    """What a command returns when the reader of its output goes away before its end; never "complete" for a check."""
+
+    code_if_gone: int = Exit.COMPLETE
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from osint_pipeline.cli.common import as_json, console, print_json, read_date, sizes, table, workspace
+from osint_pipeline.cli.common import Reader, as_json, console, print_json, read_date, sizes, table, workspace
 from osint_pipeline.crawling import INTERRUPTED
 from osint_pipeline.errors import Exit, UserError, explain
 from osint_pipeline.outcome import Summary
@@ -56,6 +56,7 @@ def crawl(
     from osint_pipeline.crawling import crawl_and_preserve, crawl_sources
     from osint_pipeline.source import UnusableUrl, make_sources
 
+    Reader.code_if_gone = Exit.PARTIAL
     with workspace() as opened:
         service = opened.service
         try:
@@ -73,8 +74,9 @@ def crawl(
                 summaries, trouble = crawl_sources(opened, sources, limit=limit, since=since, progress=progress), None
             else:
                 summaries, trouble = crawl_and_preserve(opened, sources, limit=limit, since=since, progress=progress)
+    Reader.code_if_gone = code = exit_code(summaries, trouble)
     report(summaries, trouble, json_=json_)
-    return exit_code(summaries, trouble)
+    return code
 
 
 def exit_code(summaries: list[Summary], trouble: str | None) -> Exit:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import click
 
-from osint_pipeline.cli.common import as_json, console, print_json, sizes, table, workspace
+from osint_pipeline.cli.common import Reader, as_json, console, print_json, sizes, table, workspace
 from osint_pipeline.errors import Exit, UserError
 
 
@@ -19,6 +19,7 @@ def verify(what: str | None, all_: bool, json_: bool) -> int:
         raise UserError(
             "nothing to verify was named", "osint verify ID, osint verify FILE.warc.gz, or osint verify --all"
         )
+    Reader.code_if_gone = Exit.PARTIAL  # not everything was checked
     counts = {"PASS": 0, "FAIL": 0, "UNVERIFIABLE": 0}
     with workspace() as opened:
         for claim in _claims(opened, what):
@@ -60,6 +61,7 @@ def _claims(opened: Any, what: str | None) -> Any:
 def upload(json_: bool) -> int:
     from osint_pipeline.preserve import upload as drain
 
+    Reader.code_if_gone = Exit.PARTIAL
     held = done = 0
     with workspace() as opened:
         for one in drain(opened):
@@ -90,6 +92,7 @@ def upload(json_: bool) -> int:
 def recover(json_: bool) -> None:
     from osint_pipeline.recovery import recover as mend
 
+    Reader.code_if_gone = Exit.PARTIAL
     count = 0
     with workspace() as opened:
         for one in mend(opened):
