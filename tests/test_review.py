@@ -193,7 +193,9 @@ def test_recover_survives_turned_warcs_and_pages_that_break_a_parser(base: str, 
         assert run["outcome"] == "partial"
         assert run["wanted"] == run["captured"] + run["refused"] + run["truncated"] + run["failed"]
         found = {row["url"].rsplit("/", 1)[-1]: row for row in osint.rows("find", "--limit", "50")}
-        assert found["plain"]["text"], [(name, row["kind"], row["verdict"], bool(row["text"])) for name, row in found.items()]
+        assert found["plain"]["text"], [
+            (name, row["kind"], row["verdict"], bool(row["text"])) for name, row in found.items()
+        ]
         assert run["captured"] == 2 and run["refused"] == 1  # plain and the chain's end; the wall
         assert osint.claims()["FAIL"] == 0
     finally:
