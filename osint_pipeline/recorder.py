@@ -28,7 +28,6 @@ class Recorder:
     """The Sink of one run. Safe to call from any thread.
 
     The order is the promise: a record is appended before its page is parsed, synced before the catalogue names it.
-    `sync_records` is how many records may wait for the next group sync.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class Recorder:
         self.run, self.series, self.catalog = run, series, catalog
         self.known, self.pictures, self.tally = known, pictures, tally
         self.files = MediaFiles()
-        self.waiting = 0
         self._open: dict[UUID, list[RecordRef]] = {}
         self._ready = _Ready()
         self._lock = threading.Lock()
@@ -105,7 +103,7 @@ class Recorder:
         """Sync what was appended, then commit what it proves; tell whether there was anything. One at a time."""
         with self._flushing:
             with self._lock:
-                ready, self._ready, self.waiting = self._ready, _Ready(), 0
+                ready, self._ready = self._ready, _Ready()
                 ready.rest += self.pictures.take(self._open.keys())
                 ready.rest.append(Batch(media_results=self.files.results()))
             batch = _joined(ready)
@@ -134,7 +132,6 @@ class Recorder:
 
     def _keep(self, ref: RecordRef, capture: UUID | None) -> None:
         with self._lock:
-            self.waiting += 1
             self.tally.bytes += ref.length_bytes + sum(one.length_bytes for one in ref.concurrent)
             if capture in self._open:
                 self._open[capture].append(ref)

@@ -60,7 +60,6 @@ class Service:
     media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
     warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)
     sync_seconds: float = _say(0.5, "longest wait before appended records are synced and counted", at_least=0)
-    sync_records: int = _say(400, "records appended before they are synced and counted", at_least=1)
     phash_radius_bits: int = _say(10, "pictures whose hashes differ by at most this are linked", at_least=0)
     image_limit_pixels: int = _say(64_000_000, "a picture above this is not decoded for its hash", at_least=1)
     store_patience_seconds: float = _say(20.0, "how long a crawl's own upload waits for the store", at_least=0)

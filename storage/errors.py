@@ -13,14 +13,6 @@ class SpoolFull(StorageError):
         self.path, self.needed_bytes = path, needed_bytes
 
 
-class SpoolBusy(StorageError):
-    """Another process owns this spool."""
-
-    def __init__(self, path: str, owner_pid: int | None) -> None:
-        super().__init__(f"the spool {path} is in use by process {owner_pid or 'unknown'}")
-        self.path, self.owner_pid = path, owner_pid
-
-
 class DamagedWarc(StorageError):
     """Bytes of a WARC are not what a WARC may hold; offset in bytes from the start of the file."""
 
