@@ -14,11 +14,15 @@ from scrapy.settings import BaseSettings
 from scrapy.utils.asyncio import AsyncioLoopingCall
 from twisted.python.failure import Failure
 
+from osint_pipeline.backpressure import Backpressure
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
 from osint_pipeline.outcome import Summary, Tally
+from osint_pipeline.pressure import Load
 from osint_pipeline.run import ROBOTS, Run
 from osint_pipeline.source import Source, slug_of
+from osint_pipeline.stopping import INTERRUPTED
+from osint_pipeline.throttle import Throttle
 from osint_pipeline.workspace import Workspace
 from settings.service import Service, load
 from spiders.site import Reading, SiteSpider
@@ -38,6 +42,8 @@ def run_of(crawler: Crawler) -> Run:
 
 def end_crawl(crawler: Crawler, reason: str) -> None:
     """Close the spider soon; what is under way is finished."""
+    if RunExtension.current is not None:
+        RunExtension.current.pressure.throttle.abandon(reason)
     _ends.append(asyncio.ensure_future(crawler.engine.close_spider_async(reason=reason)))
 
 
@@ -72,13 +78,15 @@ class RunExtension:
 
     current: ClassVar["RunExtension | None"] = None
     prepared: ClassVar[tuple[Workspace, Source] | None] = None
+    drains: ClassVar[bool] = False  # whether a crawl may bring WARCs to the store while it runs
     finished: ClassVar[Callable[[Summary], None] | None] = None
     progress: ClassVar[Callable[[Source, Tally], None] | None] = None
 
     def __init__(self, crawler: Crawler, run: Run, own: Workspace | None) -> None:
         self.crawler, self.run, self.own = crawler, run, own
         self.loop: AsyncioLoopingCall | None = None
-        self.flushing: asyncio.Future[None] | None = None
+        self.pressure = Backpressure(run, Throttle(crawler), drains=self.drains)
+        self.flushing: asyncio.Future[Load] | None = None
         self.ending: asyncio.Future[None] | None = None
 
     @classmethod
@@ -138,15 +146,19 @@ class RunExtension:
         if RunExtension.progress:
             RunExtension.progress(self.run.source, self.run.tally)
         if self.flushing is None or self.flushing.done():
-            self.flushing = asyncio.get_running_loop().run_in_executor(None, self.run.flush)
+            self.flushing = asyncio.get_running_loop().run_in_executor(None, self.pressure.keep)
             self.flushing.add_done_callback(self.flushed)
 
-    def flushed(self, future: "asyncio.Future[None]") -> None:
-        """Stop the crawl when what it brings can no longer be kept."""
-        if error := future.exception():
-            log.error("cannot keep what is captured: %s", error)
+    def flushed(self, future: "asyncio.Future[Load]") -> None:
+        """Slow or pause the crawl as the spool fills; stop it when what it brings can no longer be kept."""
+        error = future.exception()
+        if error is None and self.ending is None:
+            error = self.pressure.apply(future.result())
+        if error and self.run.error is None:
+            log.info("cannot keep what is captured: %s", error)  # the command says so at its end
             self.run.break_off(error if isinstance(error, Exception) else RuntimeError(str(error)))
             end_crawl(self.crawler, "cannot_keep")
+        self.pressure.throttle.sweep()
 
     def closing(self, reason: str) -> None:
         self.reason = None if reason == "finished" else reason
@@ -166,6 +178,8 @@ class RunExtension:
             self.loop.stop()
         if self.flushing:
             await asyncio.wait([self.flushing])
+        if reason != INTERRUPTED:
+            await self.pressure.end()
         try:
             held = getattr(self.crawler.spider, "held_back", 0)
             summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held)

@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.source import Source
+from osint_pipeline.stopping import INTERRUPTED, SIGNALS, arm, last_call
 from osint_pipeline.workspace import Workspace
 
-INTERRUPTED = "interrupted"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CLOSING_SECONDS = 1.5  # for the browser, once the run has ended
+END_SECONDS = 3.0  # for the end of a run that was interrupted, after OSINT_STOP_SECONDS
 Progress = Callable[[Source, Tally], None]
 
 
@@ -24,18 +26,23 @@ def crawl_sources(
     limit: int | None = None,
     since: datetime | None = None,
     progress: Progress | None = None,
+    drains: bool = False,
 ) -> list[Summary]:
     """Visit each source once; SIGINT or SIGTERM ends the crawl under way and keeps what it has.
 
-    To be called once in a process: Twisted's reactor does not start twice.
+    `drains`: bring WARCs to the store already while the spool fills. To be called once in a process: Twisted's reactor
+    does not start twice.
     """
     from scrapy.utils.reactor import install_reactor
 
     install_reactor("twisted.internet.asyncioreactor.AsyncioSelectorReactor")
     from twisted.internet import reactor as installed
 
+    from osint_pipeline.crawl import RunExtension
+
     reactor: Any = installed
     quiet_scrapy(workspace.service.log_level)
+    RunExtension.drains = drains
     crawls = _Crawls(workspace, limit or workspace.service.limit, since, progress)
     task = reactor._asyncioEventloop.create_task(crawls.until_done(sources))
     task.add_done_callback(lambda _: reactor.stop())
@@ -76,8 +83,9 @@ class _Crawls:
                 cut.cancel()
                 every.result()
         finally:
-            for number in SIGNALS:  # what comes after the crawl (the upload) ends as any program does
+            for number in SIGNALS:
                 loop.remove_signal_handler(number)
+            arm()  # what comes after the crawl (the upload) ends as any command does
 
     async def all(self, sources: Sequence[Source]) -> None:
         from osint_pipeline.crawl import RunExtension
@@ -122,6 +130,7 @@ class _Crawls:
             self.cutting = loop.create_task(self.cut())
             return
         self.stopping = True
+        last_call(self.workspace.service.stop_seconds + END_SECONDS)
         if self._crawler is not None and self._crawler._engine is not None:
             end_crawl(self._crawler, INTERRUPTED)
         loop.call_later(self.workspace.service.stop_seconds, self.stop)
@@ -132,7 +141,14 @@ class _Crawls:
 
         if RunExtension.current is not None:
             await RunExtension.current.end(INTERRUPTED)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._close_browser(), CLOSING_SECONDS)
         self.done.set()
+
+    async def _close_browser(self) -> None:
+        engine = self._crawler and self._crawler._engine
+        for handler in engine.downloader.handlers._handlers.values() if engine else ():
+            await handler.close()
 
 
 def quiet_scrapy(level: str) -> None:
@@ -151,17 +167,25 @@ def crawl_and_preserve(
 ) -> tuple[list[Summary], str | None]:
     """Crawl, then drain the spool. Returns the summaries, and why the store did not take everything (None if it did)."""
     from osint_pipeline.preserve import upload
+    from osint_pipeline.retention import clean
     from storage.errors import StorageError
 
-    summaries = crawl_sources(workspace, sources, limit=limit, since=since, progress=progress)
-    preserved: dict[str, int] = {}
+    summaries = crawl_sources(workspace, sources, limit=limit, since=since, progress=progress, drains=True)
+    if any(one.reason == INTERRUPTED for one in summaries):
+        return summaries, "the crawl was interrupted"
     trouble = None
     try:
         for one in upload(workspace):
             if one.why:
                 trouble = f"{one.name}: {one.why}"
-            else:
-                preserved[str(one.run)] = preserved.get(str(one.run), 0) + 1
+        for _ in clean(workspace):
+            pass
     except StorageError as error:
         trouble = str(error)
-    return [replace(one, preserved=preserved.get(str(one.run), 0)) for one in summaries], trouble
+    return [replace(one, preserved=_preserved(workspace, one.run)) for one in summaries], trouble
+
+
+def _preserved(workspace: Workspace, run: UUID) -> int:
+    from storage.rows import WarcState
+
+    return len(workspace.catalog.warcs(state=WarcState.PRESERVED, run_id=run))

@@ -16,7 +16,7 @@ from osint_pipeline.samples.channel import REPOSTED
 
 MARK = ".made-by-osint-demo"
 SAMPLE_HOST = "127-0-0-1-"  # the WARCs of the sample sites, and of nothing on the live web, are named so
-OURS = {MARK, "spool", "postgres", "store", "pulled-by-demo", "photo-of-demo.jpg"}
+OURS = {MARK, "spool", "spools", "postgres", "store", "pulled-by-demo", "photo-of-demo.jpg"}
 TROUBLES = ("chain", "missing", "gone", "forbidden", "login", "busy", "tired", "cut", "inside")
 
 

@@ -7,6 +7,8 @@ from storage.errors import (
     DatabaseUnavailable,
     SchemaTooNew,
     SpoolFull,
+    SpoolHeld,
+    SpoolNotOurs,
     StorageError,
     StoreDiffers,
     StoreUnavailable,
@@ -47,6 +49,10 @@ def explain(error: StorageError) -> UserError:
         return UserError(str(error), "look at OSINT_DATABASE_URL, or at the log in the data folder", Exit.DATABASE)
     if isinstance(error, SpoolFull):
         return UserError(str(error), "free some space, then run `osint recover`", Exit.DISK)
+    if isinstance(error, SpoolHeld):
+        return UserError(str(error), "see `osint spool`; `osint upload` brings what waits to the store", Exit.DISK)
+    if isinstance(error, SpoolNotOurs):
+        return UserError(str(error), "mount its disk or set OSINT_SPOOL; `osint spool adopt` makes it this archive's")
     if isinstance(error, DamagedWarc):
         return UserError(str(error), "run `osint verify` on it", Exit.FAILED)
     return UserError(str(error), "run `osint recover`", Exit.FAILED)

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.files import MediaFiles
+from osint_pipeline.journal import Journal
 from osint_pipeline.outcome import Tally
-from storage.catalog import Catalog
 from storage.exchange import Exchange, Original, RecordRef, RecordType, Resource
 from storage.http import PayloadDigest, payload_of
-from storage.rows import Batch, CaptureRow, MediaRow, RecordRow
+from storage.rows import Batch, CaptureRow, Committed, MediaRow, RecordRow
 from storage.spool import WarcSeries
 
 
@@ -35,16 +35,17 @@ class Recorder:
         *,
         run: UUID,
         series: WarcSeries,
-        catalog: Catalog,
+        journal: Journal,
         known: KnownPayloads,
         pictures: PictureLinks,
         tally: Tally,
     ) -> None:
-        self.run, self.series, self.catalog = run, series, catalog
+        self.run, self.series, self.journal = run, series, journal
         self.known, self.pictures, self.tally = known, pictures, tally
         self.files = MediaFiles()
         self._open: dict[UUID, list[RecordRef]] = {}
         self._ready = _Ready()
+        self._written: Batch | None = None  # in the WARC, and not told to the catalogue yet
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
 
@@ -54,8 +55,7 @@ class Recorder:
 
     def exchange(self, exchange: Exchange, capture: UUID | None) -> RecordRef:
         """Append a request and its response; a payload that the archive has becomes a revisit record."""
-        if capture is not None:
-            exchange = replace(exchange, notes=(*exchange.notes, ("OSINT-Capture", str(capture))))
+        exchange = replace(exchange, capture=capture)
         payload = payload_of(exchange) if exchange.response is not None else None
         original = self._original(exchange, payload)
         ref = self.series.append(exchange, original=original, payload=payload)
@@ -68,9 +68,7 @@ class Recorder:
 
     def resource(self, resource: Resource, capture: UUID | None) -> RecordRef:
         """Append bytes that we made or read beside the wire."""
-        if capture is not None:
-            resource = replace(resource, notes=(*resource.notes, ("OSINT-Capture", str(capture))))
-        ref = self.series.append_resource(resource)
+        ref = self.series.append_resource(replace(resource, capture=capture))
         self._keep(ref, capture)
         return ref
 
@@ -99,9 +97,22 @@ class Recorder:
         """Drop a capture that was opened twice; it has no records."""
         self._open.pop(capture, None)
 
+    def open_warcs(self) -> set[str]:
+        """Name the WARCs that hold records of captures which are not closed yet."""
+        with self._lock:
+            return {ref.warc for refs in list(self._open.values()) for ref in refs}
+
+    @property
+    def settled(self) -> bool:
+        """Whether the catalogue has been told all that was closed or added."""
+        with self._lock:
+            return self._written is None and _joined(self._ready) == Batch()
+
     def flush(self) -> bool:
         """Sync what was appended, then commit what it proves; tell whether there was anything. One at a time."""
         with self._flushing:
+            if self._written is not None:
+                self._tell(self._written)
             with self._lock:
                 ready, self._ready = self._ready, _Ready()
                 ready.rest += self.pictures.take(self._open.keys())
@@ -110,13 +121,7 @@ class Recorder:
             if batch == Batch():
                 return False
             try:
-                self.series.sync()
-                committed = self.catalog.commit(batch)
-                self.known.settle(row.ref for row in batch.records)
-                with self._lock:
-                    self.files.committed(batch, committed)
-                    self.tally.edited += committed.edited
-                return True
+                self.journal.write(batch)
             except BaseException:
                 with self._lock:
                     later, self._ready = self._ready, ready
@@ -124,6 +129,18 @@ class Recorder:
                     ready.records += later.records
                     ready.rest += later.rest
                 raise
+            self._tell(batch)
+            return True
+
+    def _tell(self, batch: Batch) -> None:
+        """Tell the catalogue a batch that is written; where it cannot be told, the next flush begins with it."""
+        self._written = batch
+        committed = self.journal.tell() or Committed()
+        self._written = None
+        self.known.settle(row.ref for row in batch.records)
+        with self._lock:
+            self.files.committed(batch, committed)
+            self.tally.edited += committed.edited
 
     def _original(self, exchange: Exchange, payload: PayloadDigest | None) -> Original | None:
         if payload is None or payload.size_bytes == 0 or exchange.truncated:

@@ -1,27 +1,33 @@
-"""Mends what a crash left: torn WARCs are cut and sealed, the catalogue learns of them, dead runs are ended."""
+"""Mends what a crash left: torn WARCs are cut and sealed, the catalogue is told what they hold, dead runs are ended."""
 
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from uuid import UUID
 
 from sqlalchemy import func, select
 
+from osint_pipeline.mending import Mending, mending
 from osint_pipeline.retrieve import Archive
 from osint_pipeline.run import process_start, register_sealed
 from osint_pipeline.workspace import Workspace
-from storage.catalog import UnfinishedRun
-from storage.exchange import RecordRef
-from storage.manifest import SealedWarc
-from storage.records import open_warc
+from storage.catalog import Catalog, UnfinishedRun
+from storage.exchange import RecordRef, RecordType
+from storage.journal import Entry, EntryKind, RunEnd, decode, is_journal, told_by
+from storage.loading import records_by_capture
+from storage.manifest import SealedWarc, sealed_from
+from storage.records import open_warc, read_record
 from storage.refs import ref_of
 from storage.rows import Batch, CaptureState, Counters, Outcome, RecordRow, RunRow, SourceRow, WarcState
-from storage.schema import captures, media, records, runs, sources, version_captures
-from storage.spool import Recovered
+from storage.schema import captures, media, records, version_captures
+from storage.spool import Recovered, warc_info
 
 NOBODY = UUID(int=0)
+ALONE = 7421003  # the advisory lock that lets one recovery work at a time
+_ROWS_AT_ONCE, _CAPTURES_AT_ONCE = 2000, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,35 +40,33 @@ class Mended:
     cut_bytes: int = 0
 
 
-@dataclass(slots=True)
-class _Lost:
-    """What the catalogue does not have of a dead run: its sealed WARCs, records of captures, and other records."""
-
-    warcs: list[SealedWarc] = field(default_factory=list)
-    captures: dict[UUID, list[RecordRef]] = field(default_factory=dict)
-    others: list[RecordRef] = field(default_factory=list)
-
-
 def recover(workspace: Workspace) -> Iterator[Mended]:
     """Mend the spool and the catalogue after any crash. May run at any time: what a living run writes is left alone."""
     for found in workspace.spool.recover():
         yield Mended(
             name=found.name, sentence=_sentence(found), kept_records=found.kept_records, cut_bytes=found.cut_bytes
         )
+    with workspace.catalog.alone(ALONE):
+        yield from _tell_of_warcs(workspace)
+        for run in workspace.catalog.unfinished_runs():
+            if not _alive(run):
+                _end(workspace, run.id)
+                yield Mended(name=f"run {run.id}", sentence="its process is gone; ended with what it had captured")
+
+
+def _tell_of_warcs(workspace: Workspace) -> Iterator[Mended]:
+    """Tell the catalogue of the sealed WARCs that it does not know."""
     known = {warc.name for warc in workspace.catalog.warcs() if warc.state != WarcState.OPEN}
     by_run: dict[UUID, list[SealedWarc]] = {}
     for sealed in workspace.spool.sealed():
         if sealed.path.name not in known:
-            by_run.setdefault(UUID(_info(sealed).get("run", str(NOBODY))), []).append(sealed)
+            run = UUID(warc_info(sealed.path).get("run", str(NOBODY)))
+            by_run.setdefault(run, []).append(sealed)
     for run_id, warcs in by_run.items():
         if run_id not in _living(workspace):  # asked anew for each: a run may have begun meanwhile
             _register(workspace, run_id, warcs)
             for sealed in warcs:
                 yield Mended(name=sealed.name, sentence="is in the catalogue now")
-    for run in workspace.catalog.unfinished_runs():
-        if not _alive(run):
-            _end(workspace, run.id)
-            yield Mended(name=f"run {run.id}", sentence="its process is gone; ended with what it had captured")
 
 
 def _living(workspace: Workspace) -> set[UUID]:
@@ -70,80 +74,146 @@ def _living(workspace: Workspace) -> set[UUID]:
 
 
 def _register(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> None:
-    """Tell the catalogue of a dead run's sealed WARCs, and of what in them was synced but not committed."""
+    """Tell the catalogue of a dead run's sealed WARCs, and of what in them was synced but not told."""
+    run, source = workspace.catalog.begun_run(run_id) or _lost_run(workspace, run_id, warcs)
+    with mending(workspace, run, source) as mended:
+        replay(workspace, mended, warcs)
+        for warc in warcs:
+            tell_of_records(workspace, run_id, records_in(warc))
+        close_captures(workspace, mended)
+        for warc in warcs:
+            register_sealed(workspace.catalog, warc, run_id)
+        ended = workspace.catalog.run_end(run_id)
+        if ended and (mended.wrote or not workspace.catalog.end_is_told(run_id)):
+            _write_end(mended, ended)
+
+
+def replay(workspace: Workspace, mended: Mending, warcs: list[SealedWarc]) -> None:
+    """Tell the catalogue the journal entries of a run that it has not been told; what it has of the run's end stays."""
+    told = workspace.catalog.told(mended.run.id)
+    ended = workspace.catalog.run_end(mended.run.id) is not None
+    untold = [
+        (ref, warc) for warc in warcs for ref in records_in(warc) if is_journal(ref) and ref.record_id not in told
+    ]
+    for ref, warc in sorted(untold, key=_place):
+        entry = read_entry(warc, ref)
+        if not (ended and entry.kind is EntryKind.END):
+            mended.journal.replay(entry, ref.record_id)
+
+
+def tell_of_records(workspace: Workspace, run_id: UUID, refs: Iterator[RecordRef]) -> None:
+    """Write the rows of records that the catalogue does not have, some at a time."""
+    kept = (ref for ref in refs if ref.type is not RecordType.WARCINFO and not is_journal(ref))
+    while some := list(islice(kept, _ROWS_AT_ONCE)):
+        missing = workspace.catalog.missing_records(some)
+        rows = tuple(RecordRow(ref=ref, run_id=run_id, capture_id=ref.capture) for ref in missing)
+        workspace.catalog.commit(Batch(records=rows))
+
+
+def close_captures(workspace: Workspace, mended: Mending) -> None:
+    """Make the captures again whose process ended before they did, from their records alone."""
     from osint_pipeline.rereading import capture_again
 
-    spider, source_id, made_again = _run(workspace, run_id, _info(warcs[0]))
-    archive, lost = Archive(workspace), _lost(workspace, warcs)
-    with workspace.catalog.begin() as connection:
-        there = set(connection.scalars(select(captures.c.id).where(captures.c.run_id == run_id)))
-    others = tuple(RecordRow(ref=ref, run_id=run_id, capture_id=None) for ref in lost.others)
-    workspace.catalog.commit(Batch(records=others))  # first: a capture's revisit may refer to one of them
-    for capture, refs in lost.captures.items():
-        if capture in there:
-            rows = tuple(RecordRow(ref=ref, run_id=run_id, capture_id=capture) for ref in refs)
-            workspace.catalog.commit(Batch(records=rows))
-        else:
-            batch = capture_again(archive, refs, id_=capture, run=run_id, source=source_id, spider=spider)
-            workspace.catalog.commit(batch)
-    for warc in warcs:
-        register_sealed(workspace.catalog, warc, run_id)
-    if made_again:
-        _end(workspace, run_id)
-
-
-def _lost(workspace: Workspace, warcs: list[SealedWarc]) -> _Lost:
-    lost = _Lost(warcs=warcs)
-    for warc in warcs:
-        name = warc.path.name
+    archive, run, source = Archive(workspace), mended.run, mended.source
+    unclosed = iter(workspace.catalog.unclosed_captures(run.id))
+    while some := list(islice(unclosed, _CAPTURES_AT_ONCE)):
         with workspace.catalog.begin() as connection:
-            there = set(connection.scalars(select(records.c.id).where(records.c.warc == name)))
-        with open_warc(warc.path) as reader:
-            while streamed := reader.next():
-                capture = streamed.header.get("OSINT-Capture")
-                ref, _ = ref_of(streamed, name)
-                if ref.record_id in there:
-                    continue
-                if capture:
-                    lost.captures.setdefault(UUID(capture), []).append(ref)
-                else:
-                    lost.others.append(ref)
-    return lost
+            by_capture = records_by_capture(connection, some)
+        made = [
+            capture_again(archive, by_capture[one], id_=one, run=run.id, source=source.id, spider=source.spider)
+            for one in some
+        ]
+        mended.journal.write(
+            Batch(
+                captures=tuple(row for batch in made for row in batch.captures),
+                posts=tuple(row for batch in made for row in batch.posts),
+                media=tuple(row for batch in made for row in batch.media),
+            )
+        )
+        mended.journal.tell()
 
 
-def _info(warc: SealedWarc) -> dict[str, str]:
-    """Read the fields of a WARC's first record."""
+def records_in(warc: SealedWarc) -> Iterator[RecordRef]:
+    """Yield the records of a sealed WARC: as its manifest says, or read again where that is of 0.1.0 and names no captures."""
+    if warc.sealed_at is not None:
+        yield from warc.each_record()
+        return
     with open_warc(warc.path) as reader:
-        streamed = reader.next()
-        block = b"".join(streamed.pieces()).decode("utf-8", "replace") if streamed else ""
-    return dict(line.partition(": ")[::2] for line in block.splitlines())
+        while streamed := reader.next():
+            yield ref_of(streamed, warc.path.name)[0]
 
 
-def _run(workspace: Workspace, run_id: UUID, info: dict[str, str]) -> tuple[str, UUID, bool]:
-    """Find the spider and source of a run; where the catalogue has lost it, write it anew from the warcinfo (True)."""
-    query = select(sources.c.spider, sources.c.id).join(runs, runs.c.source_id == sources.c.id)
-    with workspace.catalog.begin() as connection:
-        if known := connection.execute(query.where(runs.c.id == run_id)).one_or_none():
-            return known.spider, known.id, False
+def read_entry(warc: SealedWarc, ref: RecordRef) -> Entry:
+    """Read a journal entry out of a sealed WARC on this machine."""
+    with warc.path.open("rb") as file:
+        file.seek(ref.offset_bytes)
+        return decode(read_record(file.read(ref.length_bytes)).block)
+
+
+def run_of_info(run_id: UUID, info: dict[str, str], started_at: datetime) -> tuple[RunRow, SourceRow]:
+    """Make a run and its source out of a warcinfo, where no journal tells of them."""
     said = re.search(r" of (\S+) by (\w+)$", info.get("description", ""))
     url, spider = (said[1], said[2]) if said else ("unknown", "page")
-    now = datetime.now(UTC)
-    row = SourceRow(slug=info.get("isPartOf", "unknown"), url=url, spider=spider, created_at=now)
-    source = workspace.catalog.ensure_source(row)
+    source = SourceRow(slug=info.get("isPartOf", "unknown"), url=url, spider=spider, created_at=started_at)
     made_again = {"made_again": "from its WARC; the catalogue had lost it"}
-    workspace.catalog.begin_run(RunRow(id=run_id, source_id=source.id, started_at=now, detail=made_again))
-    return spider, source.id, True
+    return RunRow(id=run_id, source_id=source.id, started_at=started_at, detail=made_again), source
+
+
+def _lost_run(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> tuple[RunRow, SourceRow]:
+    """Write a run that the catalogue has lost anew, as its journal or else its warcinfo tells."""
+    run, source = _told_run(warcs) or run_of_info(run_id, warc_info(warcs[0].path), datetime.now(UTC))
+    return begin_lost_run(workspace.catalog, run, source)
+
+
+def begin_lost_run(catalog: Catalog, run: RunRow, source: SourceRow) -> tuple[RunRow, SourceRow]:
+    """Write a run that is told from elsewhere, and its source where the catalogue has none of that spider and URL."""
+    stored = catalog.ensure_source(source)
+    run = replace(run, source_id=stored.id, process=None)
+    catalog.begin_run(run)
+    return run, stored
+
+
+def _told_run(warcs: list[SealedWarc]) -> tuple[RunRow, SourceRow] | None:
+    for warc in warcs:
+        for ref in filter(is_journal, records_in(warc)):
+            entry = read_entry(warc, ref)
+            if entry.run_row and entry.source:
+                return entry.run_row, entry.source
+    return None
+
+
+def _place(found: tuple[RecordRef, SealedWarc]) -> int:
+    return told_by(found[0].url)[2]
 
 
 def _alive(run: UnfinishedRun) -> bool:
-    host, pid, started = [*(run.process or "").rsplit(":", 2), "", ""][:3]
+    if run.process is None:
+        return False  # made again from the archive
+    host, pid, started = [*run.process.rsplit(":", 2), "", ""][:3]
     if host != socket.gethostname():
         return True  # another machine's: its own recover decides
     return pid.isdigit() and process_start(int(pid)) == started != ""
 
 
 def _end(workspace: Workspace, run_id: UUID) -> None:
-    """End a dead run with what the catalogue has of it."""
+    """End a dead run: as its journal says, else with what the catalogue has of it."""
+    begun = workspace.catalog.begun_run(run_id)
+    assert begun is not None
+    paths = [workspace.local_copy(warc.name) for warc in workspace.catalog.warcs(run_id=run_id)]
+    with mending(workspace, *begun) as mended:
+        replay(workspace, mended, [sealed_from(path) for path in paths if path])
+        if workspace.catalog.run_end(run_id) is None:
+            _write_end(mended, _what_there_is(workspace, run_id))
+
+
+def _write_end(mended: Mending, ended: RunEnd) -> None:
+    begun = mended.workspace.catalog.begun_run(mended.run.id)
+    assert begun is not None
+    mended.journal.end(ended, dict(begun[0].detail))
+    mended.journal.tell()
+
+
+def _what_there_is(workspace: Workspace, run_id: UUID) -> RunEnd:
     of_run = select(captures.c.id).where(captures.c.run_id == run_id)
     states = select(captures.c.state, func.count()).where(captures.c.run_id == run_id).group_by(captures.c.state)
     posts = select(func.count()).where(version_captures.c.capture_id.in_(of_run))
@@ -164,7 +234,7 @@ def _end(workspace: Workspace, run_id: UUID) -> None:
         )
     outcome = Outcome.PARTIAL if counters.captured else Outcome.FAILED
     reason = "its process ended before the run did; what it had not reached is not counted"
-    workspace.catalog.end_run(run_id, outcome, counters, ended_at=datetime.now(UTC), reason=reason)
+    return RunEnd(outcome=outcome, ended_at=datetime.now(UTC), counters=counters, reason=reason)
 
 
 def _sentence(found: Recovered) -> str:

@@ -13,7 +13,7 @@ from spiders.page import Page, Verdict
 from storage.exchange import RecordRef, RecordType
 from storage.loading import load_records
 from storage.records import payload, read_record
-from storage.rows import Batch, CaptureKind, CaptureRow, CaptureState, RecordRow
+from storage.rows import Batch, CaptureKind, CaptureRow, CaptureState
 from storage.schema import records
 
 READ_LIMIT_BYTES = 8 << 20
@@ -28,7 +28,7 @@ class _Read:
 
 
 def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UUID, source: UUID, spider: str) -> Batch:
-    """Make the rows of one capture from its records, read with today's parsers; its records are among them.
+    """Make the rows of one capture from its records, which the catalogue has already, read with today's parsers.
 
     The state is what the answers say; what only the crawl knew (a refusal by robots.txt, say) has no record.
     """
@@ -42,7 +42,7 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
         run_id=run,
         source_id=source,
         url=refs[0].url,
-        final_url=last.url if last else None,
+        final_url=_final_url(refs, last),
         kind=kind,
         state=state,
         reason=reason or "made again from its records",
@@ -54,11 +54,30 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
         payload_bytes=last.payload_bytes if last else None,
         truncated=last.truncated if last else None,
     )
-    rows = tuple(RecordRow(ref=ref, run_id=run, capture_id=id_) for ref in refs)
     if read.page is None or read.page.verdict is not Verdict.CONTENT:
-        return Batch(captures=(row,), records=rows)
+        return Batch(captures=(row,))
     made = page_batch(read.page, capture=id_, source_id=source, seen_at=row.captured_at)
-    return Batch(captures=(row,), records=rows, posts=made.posts, media=made.media)
+    return Batch(captures=(row,), posts=made.posts, media=made.media)
+
+
+def read_again(archive: Archive, refs: list[RecordRef], spider: str) -> tuple[Page | None, str | None]:
+    """Read a capture with today's parsers: the page, or why it cannot be read."""
+    last = next((ref for ref in reversed(refs) if ref.type in RESPONSES), None)
+    read = _read(archive, refs, last, spider, _kind(refs, last))
+    if read.page is None or read.page.verdict is not Verdict.CONTENT:
+        return None, read.trouble
+    return read.page, None
+
+
+def _final_url(refs: list[RecordRef], last: RecordRef | None) -> str | None:
+    """Name the page that the answer is of: what a browser or extractor made says it, whatever they asked for besides."""
+    if made := _made(refs):
+        return made.url.split(":", 2)[2]
+    return last.url if last else None
+
+
+def _made(refs: list[RecordRef]) -> RecordRef | None:
+    return next((ref for ref in reversed(refs) if ref.url.startswith(("urn:dom:", "urn:info:"))), None)
 
 
 def _kind(refs: list[RecordRef], last: RecordRef | None) -> CaptureKind:
@@ -93,11 +112,11 @@ def _by_reading(read: _Read) -> tuple[CaptureState, str | None]:
 
 def _read(archive: Archive, refs: list[RecordRef], last: RecordRef | None, spider: str, kind: CaptureKind) -> _Read:
     """Read a capture; whatever a parser stumbles over is its trouble, and nobody else's."""
-    made = next((ref for ref in reversed(refs) if ref.url.startswith(("urn:dom:", "urn:info:"))), None)
+    made = _made(refs)
     chosen = made or last
     if chosen is None or (chosen.payload_bytes or 0) > READ_LIMIT_BYTES:
         return _Read(trouble=None if chosen else "no answer came")
-    url = (last or chosen).url
+    url = _final_url(refs, chosen) or chosen.url
     try:
         if made:
             body, media_type = payload(read_record(archive.member(made))), "text/html; charset=utf-8"

@@ -15,18 +15,21 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
+from osint_pipeline.guarantees import last
+from osint_pipeline.journal import Journal
 from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
 from osint_pipeline.posts import ChannelIds, page_batch
 from osint_pipeline.recorder import RESPONSES, Recorder
 from osint_pipeline.retrieve import stands
 from osint_pipeline.source import Source
-from osint_pipeline.technical import software, warc_info
+from osint_pipeline.technical import configuration, digest_of, software, warc_info
 from osint_pipeline.workspace import Workspace
 from spiders.page import LayoutChanged, Page, Verdict
 from storage.catalog import Catalog
 from storage.errors import StorageError
 from storage.exchange import RecordRef
 from storage.ids import new_id
+from storage.journal import RunEnd
 from storage.manifest import SealedWarc
 from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow, WarcState
 from storage.rows import CaptureState as State
@@ -63,25 +66,28 @@ class Run:
             "render": source.render,
             "proxy": bool(source.proxy),
             "pages": list(source.pages),
+            "configuration": configuration(workspace.service),
         }
         self.known_refusals = 0  # those of robots.txt, which the source is set to obey
         self.broken: str | None = None
         self.error: Exception | None = None
         self.channels = ChannelIds()
         self._wanted: dict[UUID, Wanted] = {}
-        self.source_id = workspace.catalog.ensure_source(_source_row(source, self.started_at)).id
-        workspace.catalog.begin_run(
-            RunRow(
-                id=self.id,
-                source_id=self.source_id,
-                started_at=self.started_at,
-                attempt=attempt,
-                versions=software(),
-                detail=self.detail,
-                process=f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}",
-            )
+        stored = workspace.catalog.ensure_source(_source_row(source, self.started_at))
+        self.source_id = stored.id
+        row = RunRow(
+            id=self.id,
+            source_id=self.source_id,
+            started_at=self.started_at,
+            attempt=attempt,
+            versions=software(),
+            detail=self.detail,
+            process=f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}",
         )
+        workspace.catalog.begin_run(row)
         self.series = self._open_series(attempt)
+        self.journal = Journal(self.series, workspace.catalog, row, stored)
+        self.journal.begin()
         self.recorder = self._make_recorder()
 
     def _open_series(self, attempt: int) -> WarcSeries:
@@ -92,7 +98,14 @@ class Run:
             attempt,
             warc_info(service, self.id, source),
             service.warc_limit_bytes,
-            {"run": str(self.id), "source": source.slug, "collector": service.collector, "software": software()},
+            {
+                "run": str(self.id),
+                "source": source.slug,
+                "collector": service.collector,
+                "software": software(),
+                "configuration_sha256": digest_of(self.detail),
+                "store": store.compact() if (store := last(self.workspace)) else None,
+            },
         )
 
     def _make_recorder(self) -> Recorder:
@@ -101,7 +114,7 @@ class Run:
         return Recorder(
             run=self.id,
             series=self.series,
-            catalog=catalog,
+            journal=self.journal,
             known=KnownPayloads(catalog, partial(stands, self.workspace)),
             pictures=PictureLinks(catalog, radius_bits=radius, limit_pixels=pixels, tally=self.tally),
             tally=self.tally,
@@ -195,22 +208,24 @@ class Run:
         """
         for wanted in list(self._wanted.values()):
             self._close(wanted, State.FAILED, reason=f"not reached: {reason or 'the crawl ended first'}")
-        sealed = self._finish()
-        outcome = decide(
-            self.tally, broken=self.broken or reason, unread=len(self.unread), known_refusals=self.known_refusals
-        )
+        self._commit_the_rest()
         limit = f"stopped at the limit of pages; {held_back} more were known" if held_back else None
-        why = self.broken or reason or (self.unread[0] if self.unread else None) or limit
-        counters, ended_at = self.tally.counters(), datetime.now(UTC)
+        ended = self._how_it_ended(reason, limit)
+        whole = False
         with self._noting():
-            detail = {**self.detail, "edited": self.tally.edited}
-            self.workspace.catalog.end_run(self.id, outcome, counters, ended_at=ended_at, reason=why, detail=detail)
+            self.journal.end(ended, {**self.detail, "edited": self.tally.edited})
+            whole = self.recorder.settled
+        sealed = self._seal(whole)
+        if self.broken:
+            ended = self._how_it_ended(reason, limit)
+        with self._noting():
+            self._tell_the_end(ended)
         return Summary(
             run=self.id,
-            outcome=outcome,
+            outcome=ended.outcome,
             tally=self.tally,
             warc_files=len(sealed),
-            reason=self.broken or why,
+            reason=self.broken or ended.reason,
             source=self.source.url,
             spider=self.source.spider,
             error=self.error,
@@ -228,9 +243,25 @@ class Run:
         except (StorageError, OSError, SQLAlchemyError, psycopg.Error) as error:
             self.break_off(error)
 
-    def _finish(self) -> list[SealedWarc]:
-        """Commit the last captures and seal; what fails is noted and the rest is done all the same."""
-        sealed: list[SealedWarc] = []
+    def _how_it_ended(self, reason: str | None, limit: str | None) -> RunEnd:
+        broken = self.broken or reason
+        outcome = decide(self.tally, broken=broken, unread=len(self.unread), known_refusals=self.known_refusals)
+        why = broken or (self.unread[0] if self.unread else None) or limit
+        return RunEnd(outcome=outcome, ended_at=datetime.now(UTC), counters=self.tally.counters(), reason=why)
+
+    def _tell_the_end(self, ended: RunEnd) -> None:
+        """End the run in the catalogue; by the journal's entry unless something went wrong after that was written."""
+        if not self.broken:
+            self.journal.tell()
+            return
+        self.journal.drop()
+        detail = {**self.detail, "edited": self.tally.edited}
+        self.workspace.catalog.end_run(
+            self.id, ended.outcome, ended.counters, ended_at=ended.ended_at, reason=ended.reason, detail=detail
+        )
+
+    def _commit_the_rest(self) -> None:
+        """Commit the last captures; what fails is noted."""
         with self._noting():
             self.recorder.pictures.close()
             gaps = self.channels.gaps(self.id, self.source_id)
@@ -238,9 +269,13 @@ class Run:
             self.recorder.add(Batch(gaps=gaps))
             while self.recorder.flush():
                 pass
+
+    def _seal(self, whole: bool) -> list[SealedWarc]:
+        """Seal; the catalogue knows WARCs only once it has all that is in them: the others are for `osint recover`."""
+        sealed: list[SealedWarc] = []
         with self._noting():
             sealed = self.series.close()
-            for warc in sealed:
+            for warc in sealed if whole else ():
                 register_sealed(self.workspace.catalog, warc, self.id)
         return sealed
 
@@ -327,6 +362,7 @@ def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: War
         size_bytes=warc.size_bytes,
         sha256=warc.sha256,
         records=warc.record_count,
-        sealed_at=datetime.now(UTC),
+        sealed_at=warc.sealed_at or datetime.now(UTC),
         state=state,
+        manifest_sha256=warc.manifest_sha256,
     )

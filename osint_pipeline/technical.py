@@ -1,15 +1,19 @@
 """What a run was made with: exact versions, for each WARC's warcinfo and manifest."""
 
+import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from osint_pipeline.source import Source
 from settings.service import Service
+from storage.rows import SourceRow
 
 PACKAGES = (
     "scrapy",
@@ -35,7 +39,30 @@ def software() -> dict[str, str]:
     return found
 
 
-def warc_info(service: Service, run: UUID, source: Source) -> dict[str, str]:
+# what decides what is captured and how; nothing of where it goes, and nothing secret
+CONFIGURATION = (
+    "user_agent", "robots", "delay_seconds", "concurrency_per_host", "timeout_seconds", "retries",
+    "retry_after_limit_seconds", "memory_body_bytes", "body_limit_bytes", "decoded_limit_bytes", "page_timeout_seconds",
+    "page_limit_bytes", "media_timeout_seconds", "media_limit_bytes", "warc_limit_bytes", "phash_radius_bits",
+    "image_limit_pixels", "limit",
+)  # fmt: skip
+
+
+def configuration(service: Service) -> dict[str, Any]:
+    """Give the settings that a run is made with, for the record; the journal holds them, the manifest their digest."""
+    return {name: _exact(getattr(service, name)) for name in CONFIGURATION}
+
+
+def digest_of(detail: Mapping[str, Any]) -> str:
+    """Digest a run's detail: SHA-256 of its JSON with sorted keys, no spaces, ASCII only."""
+    return sha256(json.dumps(detail, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def _exact(value: Any) -> Any:
+    return str(value) if isinstance(value, float) else value
+
+
+def warc_info(service: Service, run: UUID, source: Source | SourceRow) -> dict[str, str]:
     """Give the fields of a run's warcinfo records (ISO 28500:2017 6.2); the collector is a code."""
     found = software()
     return {
@@ -47,7 +74,7 @@ def warc_info(service: Service, run: UUID, source: Source) -> dict[str, str]:
         "run": str(run),
         "isPartOf": source.slug,
         "description": f"run {run} of {source.url} by {source.spider}",
-        "robots": source.robots,
+        "robots": source.robots or "unknown",
         "http-header-user-agent": service.user_agent,
     }
 

@@ -1,109 +1,117 @@
 """Checks what is archived against its digests; each answer is PASS, FAIL or UNVERIFIABLE, with the rule behind it."""
 
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from hashlib import sha256
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
+from osint_pipeline.claims import Claim, Result, compared
+from osint_pipeline.committed import before, catalogue_claims, manifest_claims
 from osint_pipeline.errors import UserError
 from osint_pipeline.preserve import manifest_path
 from osint_pipeline.retrieve import Archive
+from osint_pipeline.stored import store_claims
 from osint_pipeline.workspace import Workspace
 from storage.check import Result as Finding
 from storage.check import check_warc
-from storage.digest import file_sha256
 from storage.errors import DamagedWarc, StorageError
 from storage.exchange import RecordRef, RecordType
 from storage.finding import check_events, records_of
+from storage.http import measure_parts
 from storage.loading import load_records
-from storage.records import payload, read_record, uuid_of
+from storage.records import WarcReader, uuid_of
 from storage.rows import WarcRow, WarcState
 from storage.schema import records
 
+__all__ = ["Claim", "Result", "verify_all", "verify_file", "verify_records", "verify_warc"]
 
-class Result(StrEnum):
-    """What a check came to. "Nothing failed" is not "everything was checked"."""
-
-    PASS = "PASS"
-    FAIL = "FAIL"
-    UNVERIFIABLE = "UNVERIFIABLE"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """One claim about one subject (a record, a WARC, an object) and whether it holds."""
-
-    claim: str
-    subject: str
-    result: Result
-    why: str = ""
-    clause: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the claim under the names of the contract in docs/design.md."""
-        return asdict(self)
+Progress = Callable[[str, int], None]
+"""Told the name of a WARC and up to which of its bytes it is checked."""
+_PIECE_BYTES = 1 << 20
+_SILENT = frozenset({"record", "whole-file", "index"})  # said once, as warc-valid
 
 
-def verify_all(workspace: Workspace) -> Iterator[Claim]:
+def verify_all(workspace: Workspace, progress: Progress | None = None) -> Iterator[Claim]:
     """Check every WARC of the catalogue: its file, its records, the store's copy; then the chain of events."""
     for warc in workspace.catalog.warcs():
-        yield from verify_warc(workspace, warc)
+        yield from verify_warc(workspace, warc, progress)
     broken = check_events(workspace.catalog)
-    result = Result.PASS if broken is None else Result.FAIL
-    yield Claim(
-        claim="events-chained",
-        subject="events",
-        result=result,
-        why=f"event {broken.id} {broken.why}" if broken else "",
-        clause="design.md promise 2",
-    )
+    why = f"event {broken.id} {broken.why}" if broken else ""
+    yield compared("events-chained", "events", why, "design.md promise 2")
 
 
-def verify_warc(workspace: Workspace, warc: WarcRow) -> Iterator[Claim]:
-    """Check one WARC of the catalogue, its local copy and its copy in the store, and the originals of its revisits."""
+def verify_warc(workspace: Workspace, warc: WarcRow, progress: Progress | None = None) -> Iterator[Claim]:
+    """Check one WARC of the catalogue: its local copy, what the catalogue says of it, the originals of its revisits,
+    and its copy in the store.
+    """
     path = workspace.local_copy(warc.name)
     revisits, troubles = _originals(workspace, warc.name)
     if path is not None:
-        yield from verify_file(path, wanted_sha256=warc.sha256, resolved=revisits)
+        yield from verify_file(
+            path,
+            wanted_sha256=warc.sha256,
+            resolved=revisits,
+            margin_seconds=workspace.service.clock_margin_seconds,
+            known=_manifest_before(workspace, warc.name),
+            progress=progress,
+        )
+        yield from catalogue_claims(workspace, warc, path)
     for subject, why in troubles:
-        yield Claim(claim="revisit-original", subject=subject, result=Result.FAIL, why=why, clause="ISO 28500:2017 6.7")
+        yield compared("revisit-original", subject, why, "ISO 28500:2017 6.7")
     if revisits and not troubles:
-        yield Claim(claim="revisit-original", subject=warc.name, result=Result.PASS, clause="ISO 28500:2017 6.7")
+        yield compared("revisit-original", warc.name, "", "ISO 28500:2017 6.7")
     if warc.state == WarcState.PRESERVED and warc.key:
-        yield _store_copy(workspace, warc)
+        yield from store_claims(workspace, warc, local=path is not None)
+    elif path is None and workspace.open_copy(warc.name):
+        why = "a run still writes it"
+        yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
     elif path is None:
-        yield Claim(claim="exists", subject=warc.name, result=Result.FAIL, why="neither in the spool nor in the store")
+        yield compared("exists", warc.name, "neither in the spool nor in the store", "design.md promise 5")
+    if progress:
+        progress(warc.name, warc.size_bytes or 0)
 
 
 def verify_file(
-    path: Path, *, wanted_sha256: str | None = None, resolved: Collection[UUID] = frozenset()
+    path: Path,
+    *,
+    wanted_sha256: str | None = None,
+    resolved: Collection[UUID] = frozenset(),
+    margin_seconds: float = 86400.0,
+    known: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Claim]:
-    """Check a WARC file by itself, and against the manifest beside it where there is one.
+    """Check a WARC file by itself, and against the manifest and index beside it where they are.
 
-    `resolved` are its revisits whose originals, in other files, are checked by the caller.
+    `resolved` are its revisits whose originals, in other files, are checked by the caller; `known` are digests of other
+    WARCs' manifests. A date further ahead of this machine's clock than the margin is a fault.
     """
     manifest = manifest_path(path)
+    latest = datetime.now(UTC) + timedelta(seconds=margin_seconds)
+    there = manifest if manifest.exists() else None
     failures = 0
-    for finding in check_warc(path, manifest if manifest.exists() else None):
-        if finding.result is Finding.PASS or (
+    for finding in check_warc(path, there, sha256=wanted_sha256, latest=latest):
+        if progress:
+            progress(path.name, finding.offset)
+        if (finding.result is Finding.PASS and finding.rule in _SILENT) or (
             finding.rule == "reference" and finding.record_id and uuid_of(finding.record_id) in resolved
         ):
             continue
-        failures += finding.result is Finding.FAIL
-        where = f"{path.name} at byte {finding.offset}"
+        whole = finding.rule == "catalogue-sha256"
+        failures += finding.result is Finding.FAIL and not whole
+        where = path.name if whole else f"{path.name} at byte {finding.offset}"
         subject = f"{where}, record {finding.record_id}" if finding.record_id else where
         result = Result(finding.result.value)
         yield Claim(claim=finding.rule, subject=subject, result=result, why=finding.why, clause=finding.clause)
     if not failures:
-        yield Claim(claim="warc-valid", subject=path.name, result=Result.PASS, clause="ISO 28500:2017")
-    if wanted_sha256 is not None:
-        got = file_sha256(path)
-        same = Result.PASS if got == wanted_sha256 else Result.FAIL
-        why = "" if same is Result.PASS else f"the catalogue says sha256 {wanted_sha256}, the file has {got}"
-        yield Claim(claim="catalogue-sha256", subject=path.name, result=same, why=why)
+        yield compared("warc-valid", path.name, "", "ISO 28500:2017")
+    if there:
+        yield from manifest_claims(path, known or {})
+
+
+def _manifest_before(workspace: Workspace, warc: str) -> dict[str, str]:
+    earlier = before(warc)
+    rows = workspace.catalog.warcs(names=[earlier]) if earlier else []
+    return {row.name: row.manifest_sha256 for row in rows if row.manifest_sha256}
 
 
 def _originals(workspace: Workspace, warc: str) -> tuple[set[UUID], list[tuple[str, str]]]:
@@ -112,7 +120,7 @@ def _originals(workspace: Workspace, warc: str) -> tuple[set[UUID], list[tuple[s
         revisits = load_records(connection, (records.c.warc == warc) & (records.c.type == RecordType.REVISIT))
         named = {one.refers_to for one in revisits}
         originals = {one.record_id: one for one in load_records(connection, records.c.id.in_(named))}
-    archive, proven, troubles = Archive(workspace), dict[UUID, str](), []
+    archive, proven, troubles = Archive(workspace), dict[UUID, str](), list[tuple[str, str]]()
     for one in revisits:
         original = originals.get(one.refers_to) if one.refers_to else None
         if original is None:
@@ -138,42 +146,49 @@ def verify_records(workspace: Workspace, id_: UUID) -> Iterator[Claim]:
         yield _record(archive, ref)
 
 
+class _Window:
+    """The bytes of one record, read piece by piece from wherever they are."""
+
+    def __init__(self, archive: Archive, ref: RecordRef) -> None:
+        self._archive, self._ref, self._at = archive, ref, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read the next bytes; empty at the record's end, or the file's."""
+        left = self._ref.length_bytes - self._at
+        wanted = min(left, _PIECE_BYTES if size < 0 else size)
+        data = self._archive.read(self._ref.warc, self._ref.offset_bytes + self._at, wanted) if wanted > 0 else b""
+        self._at += len(data)
+        return data
+
+
 def _record(archive: Archive, ref: RecordRef) -> Claim:
     subject = f"{ref.warc} at byte {ref.offset_bytes}, record {ref.record_id}"
     try:
-        trouble = _trouble(archive.member(ref), ref)
+        trouble = _trouble(archive, ref)
     except DamagedWarc as error:
         trouble = error.why
     except (StorageError, UserError) as error:
         return Claim(claim="record-digests", subject=subject, result=Result.UNVERIFIABLE, why=str(error))
-    if trouble:
-        return Claim(
-            claim="record-digests", subject=subject, result=Result.FAIL, why=trouble, clause="ISO 28500:2017 5.8"
-        )
-    return Claim(claim="record-digests", subject=subject, result=Result.PASS, clause="ISO 28500:2017 5.8, 5.9")
+    return compared("record-digests", subject, trouble, "ISO 28500:2017 5.8, 5.9")
 
 
-def _trouble(member: bytes, ref: RecordRef) -> str:
+def _trouble(archive: Archive, ref: RecordRef) -> str:
     """Say in what a record differs from what the catalogue knows of it; empty where in nothing."""
-    record = read_record(member)
-    if record.header.record_id != ref.record_id or record.header.date != ref.date or record.header.url != ref.url:
+    reader = WarcReader(_Window(archive, ref), ref.warc, ref.offset_bytes)
+    if (streamed := reader.next()) is None:
+        return "the file ends before it"
+    measured = measure_parts(streamed.pieces(), response=ref.type is not RecordType.REQUEST)
+    header = streamed.header
+    if streamed.length_bytes != ref.length_bytes:
+        return f"it is {streamed.length_bytes} bytes long, not {ref.length_bytes}"
+    if streamed.sha256 != ref.record_sha256:
+        return "it does not have its digest any more"
+    if header.record_id != ref.record_id or header.date != ref.date or header.url != ref.url:
         return "its header names another record, date or URL than the catalogue"
-    if sha256(record.block).hexdigest() != ref.block_sha256:
+    if measured.block_sha256 != ref.block_sha256:
         return "its block does not have its digest"
     revisit = ref.type is RecordType.REVISIT  # its payload lies in the record it refers to
-    if ref.payload_sha256 and not revisit and sha256(payload(record)).hexdigest() != ref.payload_sha256:
+    payload = measured.sha256 if header.is_http else measured.block_sha256
+    if ref.payload_sha256 and not revisit and payload != ref.payload_sha256:
         return "its payload does not have its digest"
     return ""
-
-
-def _store_copy(workspace: Workspace, warc: WarcRow) -> Claim:
-    subject = f"{workspace.service.s3_bucket}/{warc.key}"
-    try:
-        got = workspace.store.sha256_of(warc.key or "", warc.version_id)
-    except StorageError as error:
-        missing = "has no" in str(error)
-        result = Result.FAIL if missing else Result.UNVERIFIABLE
-        return Claim(claim="store-sha256", subject=subject, result=result, why=str(error))
-    if got != warc.sha256:
-        return Claim(claim="store-sha256", subject=subject, result=Result.FAIL, why=f"wanted {warc.sha256}, got {got}")
-    return Claim(claim="store-sha256", subject=subject, result=Result.PASS)

@@ -1,5 +1,6 @@
 """The parts that every command works with: settings, data folder, spool, catalogue, store."""
 
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -7,12 +8,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from osint_pipeline.fetch.guard import Guard, read_networks
 from settings.service import Service, private_folder
+from storage.ownership import Claim, Owner
 from storage.spool import Spool
 from storage.warc import OPEN_SUFFIX
 
 if TYPE_CHECKING:
     from storage.catalog import Catalog
-    from storage.objects import ObjectStore
+    from storage.objects import S3, ObjectStore
+
+PLACES = "spools"  # in the data folder: where this machine's spools were made
+_IDENTITY = """SELECT system_identifier || ':' || oid FROM pg_control_system(), pg_database
+    WHERE datname = current_database()"""
 
 
 @dataclass(slots=True)
@@ -25,6 +31,7 @@ class Workspace:
     service: Service
     _catalog: "Catalog | None" = None
     _store: "ObjectStore | None" = None
+    _store_config: "S3 | None" = None
     _spool: Spool | None = None
     _left: list[Any] = field(default_factory=list)
 
@@ -43,7 +50,7 @@ class Workspace:
             self._catalog.close()
         while self._left:
             self._left.pop()()
-        self._catalog = self._store = self._spool = None
+        self._catalog = self._store = self._spool = self._store_config = None
 
     @property
     def guard(self) -> Guard:
@@ -56,8 +63,24 @@ class Workspace:
     @property
     def spool(self) -> Spool:
         if self._spool is None:
-            self._spool = Spool.open(self.folder / "spool")
+            claim = self.claim
+            claim.take(self.owner)
+            self._left.append(claim.leave)
+            self._spool = Spool.open(claim.folder)
         return self._spool
+
+    @property
+    def claim(self) -> Claim:
+        """Our use of the spool, not taken yet."""
+        return Claim(self.service.spool, self.folder / PLACES)
+
+    @property
+    def owner(self) -> Owner:
+        """Whose the spool has to be: this database's, on this machine."""
+        from sqlalchemy import text
+
+        with self.catalog.begin() as connection:
+            return Owner(archive=str(connection.scalar(text(_IDENTITY))), host=socket.gethostname())
 
     def local_copy(self, warc: str) -> Path | None:
         """Find a sealed WARC's file on this machine."""
@@ -89,15 +112,21 @@ class Workspace:
     def store(self) -> "ObjectStore":
         """The object store, connected; raises StoreUnavailable."""
         if self._store is None:
-            from storage.objects import S3, ObjectStore
+            from storage.objects import ObjectStore
 
-            config = self._configured_store() if self.service.s3_endpoint else self._embedded_store()
-            assert isinstance(config, S3)
-            self._store = ObjectStore.open(config)
-            self._store.ensure_bucket()
+            store = ObjectStore.open(self.store_config)
+            store.ensure_bucket()
+            self._store = store
         return self._store
 
-    def _configured_store(self):  # type: ignore[no-untyped-def]
+    @property
+    def store_config(self) -> "S3":
+        """Where the object store is; the embedded one is started. Nothing is asked of it."""
+        if self._store_config is None:
+            self._store_config = self._configured_store() if self.service.s3_endpoint else self._embedded_store()
+        return self._store_config
+
+    def _configured_store(self) -> "S3":
         from storage.objects import S3
 
         service = self.service
@@ -112,7 +141,22 @@ class Workspace:
             durable=True,
         )
 
-    def _embedded_store(self):  # type: ignore[no-untyped-def]
+    def share(self, path: Path, key: str) -> bool:
+        """Let the spool's file and the embedded store's copy, proven equal, be one file with two names.
+
+        False where that is not wanted (OSINT_ONE_DISK), not the embedded store, or not possible: then both copies stay.
+        """
+        from storage.embedded_store import EmbeddedStore
+        from storage.errors import StoreUnavailable
+
+        if self.service.s3_endpoint or self.service.one_disk != "link":
+            return False
+        try:
+            return EmbeddedStore(self.folder / "store", self.service.s3_bucket).share(path, key)
+        except (OSError, StoreUnavailable):
+            return False
+
+    def _embedded_store(self) -> "S3":
         from storage.embedded_store import EmbeddedStore
 
         server = EmbeddedStore(self.folder / "store", self.service.s3_bucket)

@@ -30,6 +30,7 @@ class Service:
     """All settings. The environment variable of a field is OSINT_ and its name in capitals."""
 
     home: Path = _say(None, "data folder: embedded database and store, spool, keys")
+    spool: Path = _say(None, "folder of the spool, may be on another disk; none: spool in the data folder")
     collector: str = _say("collector-1", "code of the person or account that collects; never a name")
     organisation: str = _say("unnamed", "who the collection is made for, as written into each WARC")
     database_url: str | None = _say(None, "PostgreSQL >= 15; none: the embedded one", secret=True)
@@ -38,6 +39,9 @@ class Service:
     s3_region: str = _say("us-east-1", "region that requests are signed for")
     s3_access_key: str | None = _say(None, "key of the writer", secret=True)
     s3_secret_key: str | None = _say(None, "secret of the writer", secret=True)
+    key_passphrase: str | None = _say(
+        None, "encrypts the signing key on disk; none: its folder is private", secret=True
+    )
     allow_networks: tuple[str, ...] = _say((), "CIDRs opened besides the public internet, comma-separated")
     proxy: str | None = _say(None, "HTTP proxy of every source that names none of its own", secret=True)
     chromium: Path | None = _say(None, "Chromium's executable; none: Playwright's own, then the system's")
@@ -59,11 +63,33 @@ class Service:
     media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
     media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
     warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)
+    spool_high_bytes: int = _say(
+        50_000_000_000, "what may wait for the store before a crawl pauses; 0: any", at_least=0
+    )
+    spool_free_bytes: int = _say(
+        2_000_000_000, "free space below which a crawl pauses, at most a tenth of the spool's disk; 0: none", at_least=0
+    )
+    spool_low_share: float = _say(
+        0.8, "share of these above which a crawl slows, and below which a paused one goes on", at_least=0.01
+    )
+    spool_wait_seconds: float = _say(600.0, "how long a paused crawl waits while nothing leaves the spool", at_least=0)
+    retain_hours: float | None = _say(None, "how long a preserved WARC's local copy stays; none: for ever", at_least=0)
+    readback_hours: float = _say(
+        24.0, "a local copy goes only if the store's was read back whole within this time", at_least=0
+    )
+    one_disk: str = _say("link", "spool and embedded store on one disk: link (one copy, two names) or copy")
     sync_seconds: float = _say(0.5, "longest wait before appended records are synced and counted", at_least=0)
     phash_radius_bits: int = _say(10, "pictures whose hashes differ by at most this are linked", at_least=0)
     image_limit_pixels: int = _say(64_000_000, "a picture above this is not decoded for its hash", at_least=1)
     store_patience_seconds: float = _say(20.0, "how long a crawl's own upload waits for the store", at_least=0)
-    stop_seconds: float = _say(8.0, "how long open requests may take after SIGTERM or Ctrl-C", at_least=0)
+    upload_threads: int = _say(4, "WARCs that are brought to the store at once", at_least=1)
+    upload_wait_seconds: float = _say(0.0, "how long `osint upload` waits for a store that is away", at_least=0)
+    doctor_hours: float = _say(24.0, "after this the store's guarantees are examined anew", at_least=0)
+    require: tuple[str, ...] = _say((), "guarantees without which nothing is crawled, comma-separated: docs/stores.md")
+    clock_margin_seconds: float = _say(
+        86400.0, "a WARC's date further ahead of this machine's clock is a fault to `osint verify`", at_least=0
+    )
+    stop_seconds: float = _say(6.0, "how long open requests may take after SIGTERM or Ctrl-C", at_least=0)
     limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
     log_level: str = _say("warning", "debug, info, warning or error")
 
@@ -122,6 +148,7 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
             continue
         values[name], sources[name] = _read(one, text), source
     values["home"] = Path(values["home"]).expanduser().absolute()
+    values["spool"] = Path(values["spool"] or values["home"] / "spool").expanduser().absolute()
     _check(values)
     return Loaded(Service(**values), sources)
 
@@ -168,7 +195,7 @@ def _find(environ: Mapping[str, str], name: str, from_file: Mapping[str, Any], p
 def _read(one: Any, value: Any) -> Any:
     kinds = [kind for kind in (get_args(one.type) or (one.type,)) if kind is not type(None)]
     try:
-        if one.name == "allow_networks":
+        if one.default == ():
             return tuple(
                 part.strip() for part in (value.split(",") if isinstance(value, str) else value) if part.strip()
             )
@@ -192,6 +219,10 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingError(
             variable("log_level"), f"{values['log_level']!r} is no level", "debug, info, warning or error"
         )
+    if values["one_disk"] not in ("link", "copy"):
+        raise SettingError(variable("one_disk"), f"{values['one_disk']!r} is neither", "link or copy")
+    if values["spool_low_share"] > 1:
+        raise SettingError(variable("spool_low_share"), f"{values['spool_low_share']} is above 1", "a share, as 0.8")
     if values["robots"] != "obey" and not values["robots"].partition("ignore:")[2].strip():
         raise SettingError(variable("robots"), f"{values['robots']!r} has no reason", "obey, or ignore:<reason>")
     if values["proxy"] and urlsplit(values["proxy"]).scheme not in ("http", "https"):
@@ -226,7 +257,7 @@ def private_folder(path: Path) -> Path:
     """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        if any(path.iterdir()) and not (path / "spool").is_dir():
+        if any(path.iterdir()) and not any((path / one).is_dir() for one in ("spool", "postgres", "store")):
             advice = "name a folder of its own, or make this one private: chmod 700"
             raise SettingError(variable("home"), f"{path} holds other files and is open to others", advice)
         path.chmod(0o700)

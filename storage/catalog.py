@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -17,7 +17,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from storage import events
 from storage.copying import copy_batch
 from storage.errors import DatabaseUnavailable
-from storage.exchange import Original
+from storage.exchange import Original, RecordRef
+from storage.ids import new_id
+from storage.journal import Entry, EntryKind, RunEnd
 from storage.migrating import migrate
 from storage.rows import (
     Batch,
@@ -32,7 +34,7 @@ from storage.rows import (
     WarcRow,
     WarcState,
 )
-from storage.schema import media, runs, sources, warc_files
+from storage.schema import captures, journal, media, records, runs, sources, warc_files
 from storage.versions import write_posts
 
 _ORIGINALS = """
@@ -79,16 +81,17 @@ class Catalog:
         self.engine = engine
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """Connect, and bring the tables to the newest migration (one process at a time).
+    def open(cls, url: str, *, schema: str | None = None) -> Self:
+        """Connect, and bring the tables (of a schema, if one is named) to the newest migration, one process at a time.
 
         Raises DatabaseUnavailable, and SchemaTooNew if a newer program has been here.
         """
+        more = {"options": f"-csearch_path={schema}"} if schema else {}
         engine = create_engine(
             _driver_url(url),
             pool_size=2,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "application_name": "osint-pipeline"},
+            connect_args={"connect_timeout": 10, "application_name": "osint-pipeline", **more},
         )
         catalog = cls(engine)
         try:
@@ -129,11 +132,108 @@ class Catalog:
 
     def commit(self, batch: Batch) -> Committed:
         """Write a batch, as a whole or not at all. To be called once for a batch, after its records are synced."""
-        with self.begin() as connection, _cursor(connection) as cursor:
-            copy_batch(cursor, batch)
-            committed = write_posts(cursor, batch.posts)  # last: it locks the channels until the end
-            _write_results(connection, batch.media_results)
+        with self.begin() as connection:
+            return _commit(connection, batch)
+
+    def next_place(self) -> int:
+        """Give the place of the next journal entry: greater than all given before, to whatever process."""
+        with self.begin() as connection:
+            return int(connection.scalar(text("SELECT nextval('journal_place')")) or 0)
+
+    def tell(self, entry: Entry, record_id: UUID, *, place: int | None = None) -> Committed | None:
+        """Write what a journal entry tells, once: None where the catalogue has been told this record before.
+
+        To be called after the entry and the records that it refers to are synced. `place` is another than the entry's
+        where it is told later than its place says.
+        """
+        told = {"record_id": record_id, "run_id": entry.run, "kind": entry.kind}
+        told |= {"place": entry.place if place is None else place}
+        with self.begin() as connection:
+            first = connection.execute(insert(journal).values(told).on_conflict_do_nothing())
+            if first.rowcount == 0:
+                return None
+            if entry.run_row and entry.source:
+                _ensure_run(connection, entry.run_row, entry.source)
+            committed = _commit(connection, _of_its_source(connection, entry)) if entry.batch else Committed()
+            if entry.end:
+                _end(connection, entry)
         return committed
+
+    def skip_places(self, place: int) -> None:
+        """Let the next place be greater than this one."""
+        with self.begin() as connection:
+            connection.execute(select(func.setval("journal_place", place)))
+
+    def is_empty(self) -> bool:
+        """Tell whether the catalogue knows of no run and no WARC."""
+        with self.begin() as connection:
+            return not any(connection.execute(select(one).limit(1)).first() for one in (runs.c.id, warc_files.c.name))
+
+    @contextmanager
+    def scratch(self) -> Iterator["Catalog"]:
+        """Open an empty catalogue beside this one, in a schema of the same database that is dropped at the end."""
+        name = f"scratch_{new_id().hex}"
+        with self.begin() as connection:
+            connection.execute(text(f"CREATE SCHEMA {name}"))
+        try:
+            url = self.engine.url.render_as_string(hide_password=False)
+            with Catalog.open(url, schema=name) as opened:
+                yield opened
+        finally:
+            with self.begin() as connection:
+                connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+
+    def told(self, run_id: UUID) -> set[UUID]:
+        """List the journal entries of a run that this catalogue has been told, by their record ids."""
+        with self.begin() as connection:
+            return set(connection.scalars(select(journal.c.record_id).where(journal.c.run_id == run_id)))
+
+    def end_is_told(self, run_id: UUID) -> bool:
+        """Tell whether the journal knows how a run ended."""
+        known = select(journal.c.place).where(journal.c.run_id == run_id, journal.c.kind == EntryKind.END)
+        with self.begin() as connection:
+            return connection.execute(known.limit(1)).first() is not None
+
+    def unclosed_captures(self, run_id: UUID) -> list[UUID]:
+        """List the captures of a run that records name and no row tells of: their process ended before they did."""
+        named = select(records.c.capture_id).where(records.c.run_id == run_id, records.c.capture_id.is_not(None))
+        closed = select(captures.c.id).where(captures.c.run_id == run_id)
+        with self.begin() as connection:
+            return sorted(one for (one,) in connection.execute(named.except_(closed)))
+
+    def missing_records(self, refs: Sequence[RecordRef]) -> list[RecordRef]:
+        """Leave out the records that are known already."""
+        wanted = [ref.record_id for ref in refs]
+        with self.begin() as connection:
+            known = set(connection.scalars(select(records.c.id).where(records.c.id.in_(wanted))))
+        return [ref for ref in refs if ref.record_id not in known]
+
+    @contextmanager
+    def alone(self, what: int) -> Iterator[None]:
+        """Keep every other process that asks for the same out until the end; waits for one that is at it."""
+        with self.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(what)))
+            yield
+
+    def begun_run(self, run_id: UUID) -> tuple[RunRow, SourceRow] | None:
+        """Read a run as it began, and its source."""
+        columns = [runs.c[one.name] for one in fields(RunRow)]
+        with self.begin() as connection:
+            row = connection.execute(select(*columns).where(runs.c.id == run_id)).one_or_none()
+            if row is None:
+                return None
+            source = connection.execute(select(sources).where(sources.c.id == row.source_id)).one()
+        return RunRow(**row._mapping), SourceRow(**source._mapping)
+
+    def run_end(self, run_id: UUID) -> RunEnd | None:
+        """Read how a run ended; None while nobody has ended it."""
+        names = [one.name for one in fields(Counters)]
+        with self.begin() as connection:
+            row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+        if row is None or row.ended_at is None:
+            return None
+        counters = Counters(**{name: row._mapping[name] for name in names})
+        return RunEnd(outcome=Outcome(row.outcome), ended_at=row.ended_at, counters=counters, reason=row.reason)
 
     def ensure_source(self, row: SourceRow) -> SourceRow:
         """Find the source of this spider and URL as it is stored, else store it; a slug in use gets a number."""
@@ -144,9 +244,7 @@ class Catalog:
             ).one_or_none()
             if found:
                 return SourceRow(**found._mapping)
-            taken = set(connection.scalars(select(sources.c.slug).where(sources.c.slug.startswith(row.slug))))
-            names = [row.slug, *(f"{row.slug}-{n}" for n in range(2, len(taken) + 3))]
-            values = {**asdict(row), "slug": next(name for name in names if name not in taken)}
+            values = {**asdict(row), "slug": _free_slug(connection, row.slug)}
             connection.execute(sources.insert().values(values))
             return SourceRow(**values)
 
@@ -154,6 +252,13 @@ class Catalog:
         """Change how a source is read: render, robots, robots_reason, proxy."""
         with self.begin() as connection:
             connection.execute(update(sources).where(sources.c.id == source_id).values(values))
+
+    def put_source(self, row: SourceRow) -> None:
+        """Write a source, or give the one of its id these values."""
+        values = asdict(row)
+        changed = insert(sources).values(values).on_conflict_do_update(index_elements=["id"], set_=values)
+        with self.begin() as connection:
+            connection.execute(changed)
 
     def begin_run(self, row: RunRow) -> None:
         """Write a run before its first request."""
@@ -172,7 +277,7 @@ class Catalog:
         detail: Mapping[str, Any] | None = None,
     ) -> bool:
         """End a run; False if it has been ended already, or its attempt is another than the one given."""
-        values = {**asdict(counters), "outcome": outcome, "ended_at": ended_at, "reason": reason}
+        values = {**asdict(counters), "outcome": outcome, "ended_at": ended_at, "reason": reason, "process": None}
         if detail is not None:
             values["detail"] = dict(detail)
         ended = update(runs).where(runs.c.id == run_id, runs.c.ended_at.is_(None)).values(values)
@@ -228,14 +333,20 @@ class Catalog:
         records: int,
         sealed_at: datetime,
         state: WarcState = WarcState.SEALED,
+        manifest_sha256: str | None = None,
     ) -> None:
         """Write that a WARC is whole and closed (or torn: closed by another than its writer); may be repeated."""
         values = {"run_id": run_id, "path": path, "size_bytes": size_bytes, "sha256": sha256, "records": records}
-        values |= {"sealed_at": sealed_at, "state": state}
+        values |= {"sealed_at": sealed_at, "state": state, "manifest_sha256": manifest_sha256}
         sealed = insert(warc_files).values(name=name, **values)
         early = warc_files.c.state.in_((WarcState.OPEN, WarcState.SEALED, WarcState.TORN))
         with self.begin() as connection:
             connection.execute(sealed.on_conflict_do_update(index_elements=["name"], set_=values, where=early))
+
+    def warc_found(self, row: WarcRow) -> None:
+        """Write a WARC as the store has it; nothing if it is known."""
+        with self.begin() as connection:
+            connection.execute(insert(warc_files).values(asdict(row)).on_conflict_do_nothing())
 
     def warc_uploaded(
         self, name: str, *, key: str, version_id: str | None = None, manifest_sha256: str | None = None
@@ -282,6 +393,53 @@ class Catalog:
         """Append to the chain of events; `detail` may hold no floats (they do not come back as they went)."""
         with self.begin() as connection:
             return events.append(connection, kind, subject, sha256, detail or {})
+
+
+def _commit(connection: Connection, batch: Batch) -> Committed:
+    with _cursor(connection) as cursor:
+        copy_batch(cursor, batch)
+        committed = write_posts(cursor, batch.posts)  # last: it locks the channels until the end
+        _write_results(connection, batch.media_results)
+    return committed
+
+
+def _ensure_run(connection: Connection, run: RunRow, source: SourceRow) -> None:
+    """Write a run and its source where the catalogue has lost them; what it has stays."""
+    if connection.execute(select(runs.c.id).where(runs.c.id == run.id)).first():
+        return
+    same = select(sources.c.id).where(sources.c.url == source.url, sources.c.spider == source.spider)
+    there = connection.scalar(same)
+    if there is None:
+        connection.execute(sources.insert().values({**asdict(source), "slug": _free_slug(connection, source.slug)}))
+    connection.execute(runs.insert().values({**asdict(run), "source_id": there or source.id}))
+
+
+def _of_its_source(connection: Connection, entry: Entry) -> Batch:
+    """Give an entry's batch with the source that its run has here: another id where its source was lost and made anew."""
+    assert entry.batch
+    batch, source = entry.batch, connection.scalar(select(runs.c.source_id).where(runs.c.id == entry.run))
+    named = {row.source_id for rows in (batch.captures, batch.posts, batch.gaps) for row in rows}
+    if source is None or named <= {source}:
+        return batch
+    return replace(
+        batch,
+        captures=tuple(replace(one, source_id=source) for one in batch.captures),
+        posts=tuple(replace(one, source_id=source) for one in batch.posts),
+        gaps=tuple(replace(one, source_id=source) for one in batch.gaps),
+    )
+
+
+def _free_slug(connection: Connection, slug: str) -> str:
+    taken = set(connection.scalars(select(sources.c.slug).where(sources.c.slug.startswith(slug))))
+    names = [slug, *(f"{slug}-{n}" for n in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)
+
+
+def _end(connection: Connection, entry: Entry) -> None:
+    assert entry.end and entry.run_row
+    values = {**asdict(entry.end.counters), "outcome": entry.end.outcome, "ended_at": entry.end.ended_at}
+    values |= {"reason": entry.end.reason, "detail": dict(entry.run_row.detail), "process": None}
+    connection.execute(update(runs).where(runs.c.id == entry.run).values(values))
 
 
 def _write_results(connection: Connection, results: Iterable[MediaResult]) -> None:

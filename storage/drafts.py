@@ -16,6 +16,8 @@ from storage.ids import new_id
 
 IDENTICAL_PAYLOAD = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
 FRAMING_FIELD = "Payload-Framing"  # our extension: why a body called chunked was digested as it came
+LENGTH_FIELD = "OSINT-Payload-Bytes"  # our extension: the length of the payload that a revisit leaves out
+CAPTURE_FIELD = "OSINT-Capture"  # our extension: the capture that a record belongs to
 WARC_FIELDS = "application/warc-fields"
 _FORMAT = {"format": "WARC File Format 1.1", "conformsTo": "http://iipc.github.io/warc-specifications/"}
 
@@ -37,6 +39,15 @@ def of_exchange(
     exchange: Exchange, payload: PayloadDigest | None, original: Original | None, info: UUID
 ) -> list[Draft]:
     """Draft an exchange's records, the main one first; `payload` is None exactly where there is no response."""
+    drafts = _of_exchange(exchange, payload, original, info)
+    for draft in drafts:
+        _capture(draft, exchange.capture)
+    return drafts
+
+
+def _of_exchange(
+    exchange: Exchange, payload: PayloadDigest | None, original: Original | None, info: UUID
+) -> list[Draft]:
     date, url = safe_date(exchange.started_at), safe_url(exchange.url)
     main = exchange.record_id
     if exchange.response is not None and payload is not None:
@@ -63,6 +74,15 @@ def of_resource(resource: Resource, info: UUID) -> Draft:
     draft.served_type = media_type.replace(";", " ").split()[0]
     draft.facts |= {"payload_sha256": sha256, "payload_bytes": size, "media_type": draft.served_type.lower()}
     _concurrent(draft, resource.about)
+    _capture(draft, resource.capture)
+    return draft
+
+
+def of_journal(entry: bytes, url: str, record_id: UUID, info: UUID) -> Draft:
+    """Draft the record of a journal entry: what the catalogue is told next (storage/journal.py)."""
+    draft = _start(record_id, safe_date(datetime.now(UTC)), url, info)
+    _type(draft, RecordType.METADATA, entry, hashlib.sha256(entry).hexdigest(), "application/json")
+    draft.served_type = draft.facts["media_type"] = "application/json"
     return draft
 
 
@@ -103,6 +123,12 @@ def _concurrent(draft: Draft, other: UUID | None) -> None:
     if other is not None:
         draft.fields.append(("WARC-Concurrent-To", urn(other)))
         draft.facts["concurrent_to"] = other
+
+
+def _capture(draft: Draft, capture: UUID | None) -> None:
+    if capture is not None:
+        draft.fields.append((CAPTURE_FIELD, str(capture)))
+        draft.facts["capture"] = capture
 
 
 def _connection(exchange: Exchange) -> list[tuple[str, str]]:
@@ -156,6 +182,7 @@ def _revisit(draft: Draft, original: Original, payload: PayloadDigest) -> None:
         ("WARC-Refers-To", urn(original.record_id)),
         ("WARC-Refers-To-Target-URI", safe_url(original.url)),
         ("WARC-Refers-To-Date", safe_value(original.date)),
+        (LENGTH_FIELD, str(payload.size_bytes)),
     ]
     draft.facts["refers_to"] = original.record_id
 

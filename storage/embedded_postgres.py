@@ -72,14 +72,17 @@ class EmbeddedPostgres:
 
         Waits without limit while the server recovers from a crash. Raises DatabaseUnavailable.
         """
-        _private_folder(self.folder)
-        with self.users.gate(math.inf):
-            self.users.join()
-            try:
-                self._start()
-            except BaseException:
-                self.users.leave()
-                raise
+        try:
+            _private_folder(self.folder)
+            with self.users.gate(math.inf):
+                self.users.join()
+                try:
+                    self._start()
+                except BaseException:
+                    self.users.leave()
+                    raise
+        except OSError as error:  # another user's folder, a full disk
+            raise DatabaseUnavailable(str(self.folder), f"cannot be used: {error}") from error
         return self.url()
 
     def leave(self) -> None:
@@ -197,8 +200,8 @@ class EmbeddedPostgres:
 
     def _answers(self) -> bool:
         """Whether the server takes connections: its pid file alone may be that of one that was just killed."""
-        if self._status() != "ready" or self._postmaster() is None:
-            return False
+        if self._postmaster() is None:
+            return False  # its "ready" in postmaster.pid is not asked for: a full disk keeps it from being written
         return PGconn.ping(b"connect_timeout=10 host=" + os.fsencode(self._socket_folder())) == Ping.OK
 
     @contextmanager
@@ -226,10 +229,6 @@ class EmbeddedPostgres:
             return (self._data / "postmaster.pid").read_text("utf-8").splitlines()
         except FileNotFoundError:
             return []
-
-    def _status(self) -> str:
-        lines = self._pid_file()
-        return lines[7].strip() if len(lines) > 7 else ""
 
     def _postmaster(self) -> psutil.Process | None:
         lines = self._pid_file()

@@ -86,6 +86,8 @@ class EmbeddedStore:
         Only for a synced file that put_once has just proved equal. False where the file system cannot (another disk).
         """
         inside = self.data / self.bucket / key
+        if not inside.resolve().is_relative_to((self.data / self.bucket).resolve()):
+            raise StoreUnavailable(_NAME, f"{inside} does not lie in the bucket")
         if ".." in inside.parts or inside.stat().st_size != path.stat().st_size:
             raise StoreUnavailable(_NAME, f"{inside} is not the copy of {path}")
         if inside.samefile(path):

@@ -13,6 +13,22 @@ class SpoolFull(StorageError):
         self.path, self.needed_bytes = path, needed_bytes
 
 
+class SpoolNotOurs(StorageError):
+    """The spool's folder is another archive's or another machine's, or it is not what it was."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(f"the spool {folder} cannot be used: {why}")
+        self.folder, self.why = folder, why
+
+
+class SpoolHeld(StorageError):
+    """The spool holds as much as it may, and nothing of it went to the store for as long as we wait."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(f"the spool {folder} takes no more: {why}")
+        self.folder, self.why = folder, why
+
+
 class DamagedWarc(StorageError):
     """Bytes of a WARC are not what a WARC may hold; offset in bytes from the start of the file."""
 

@@ -38,6 +38,7 @@ class Exchange:
     `protocols` are WARC-Protocol values ("http/1.1", "tls/1.3"), `cipher` a WARC-Cipher-Suite.
     `ip` is the origin's address, None behind a proxy (it cannot be known there).
     `notes` are declared alterations and circumstances, written as extra WARC fields.
+    `capture` is what it belongs to; each of its records and their rows in the manifest say so.
     """
 
     url: str
@@ -52,6 +53,7 @@ class Exchange:
     truncated: Truncated | None = None
     failure: str | None = None
     notes: tuple[tuple[str, str], ...] = ()
+    capture: UUID | None = None
     record_id: UUID = field(default_factory=new_id)
 
 
@@ -68,6 +70,7 @@ class Resource:
     body: Block
     about: UUID | None = None
     notes: tuple[tuple[str, str], ...] = ()
+    capture: UUID | None = None
     record_id: UUID = field(default_factory=new_id)
 
 
@@ -117,4 +120,5 @@ class RecordRef:
     truncated: Truncated | None = None
     concurrent_to: UUID | None = None
     refers_to: UUID | None = None
+    capture: UUID | None = None
     concurrent: tuple["RecordRef", ...] = ()

@@ -209,13 +209,16 @@ def measure_parts(parts: Iterable[bytes], *, response: bool = True, algorithm: s
     start, total, inner_bytes = _gather(rest), 0, 0
     head = split_response(start) if response else split(start)
     machine = Dechunker() if head and head.chunked else None
+    if head is None:
+        raw = whole  # the body is the block: hashed once
     skip = len(head.raw) if head else 0
     part: bytes | None = start
     while part is not None:
         whole.update(part)
         body = memoryview(part)[skip:]
         total, skip = total + len(part), 0
-        raw.update(body)
+        if head:
+            raw.update(body)
         if machine:
             for inside in machine.feed(body):
                 inner.update(inside)

@@ -1,10 +1,10 @@
 """Reads whole posts, captures, media and runs out of the catalogue, by their ids."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from storage.exchange import RecordRef, RecordType, Truncated
@@ -60,6 +60,13 @@ def load_records(connection: Connection, condition: ColumnElement[bool]) -> list
     """Read the records that fit, in the order of their making."""
     wanted = select(records).where(condition).order_by(records.c.date, records.c.warc, records.c.offset_bytes)
     return [_ref(row) for row in connection.execute(wanted)]
+
+
+def stream_records(connection: Connection, wanted: Select[Any]) -> Iterator[RecordRef]:
+    """Read rows of records one after the other; a server-side cursor holds back what was not asked for yet."""
+    with connection.execution_options(yield_per=1000).execute(wanted) as rows:
+        for row in rows:
+            yield _ref(row)
 
 
 def records_by_capture(connection: Connection, wanted: Iterable[UUID]) -> dict[UUID | None, list[RecordRef]]:
@@ -226,7 +233,6 @@ def _media(connection: Connection, wanted: Sequence[UUID]) -> dict[UUID, Found]:
 
 def _ref(row: Row[Any]) -> RecordRef:
     values = row._asdict()
-    for name in ("capture_id", "run_id"):
-        del values[name]
-    values |= {"record_id": values.pop("id"), "type": RecordType(row.type)}
+    del values["run_id"]
+    values |= {"record_id": values.pop("id"), "type": RecordType(row.type), "capture": values.pop("capture_id")}
     return RecordRef(**{**values, "truncated": Truncated(row.truncated) if row.truncated else None})

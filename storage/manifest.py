@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Self
@@ -40,6 +41,7 @@ class SealedWarc:
     size_bytes: int
     record_count: int
     manifest_sha256: str
+    sealed_at: datetime | None = None  # None in manifests of 0.1.0
 
     @property
     def name(self) -> str:
@@ -53,6 +55,10 @@ class SealedWarc:
     @property
     def manifest(self) -> Path:
         return self.path.with_name(self.name + MANIFEST_SUFFIX)
+
+    def each_record(self) -> Iterator[RecordRef]:
+        """Yield every record as the manifest says, in flat memory."""
+        return read_manifest(self.manifest).records()
 
     @property
     def records(self) -> tuple[RecordRef, ...]:
@@ -81,13 +87,15 @@ def to_row(ref: RecordRef, served_type: str | None) -> str:
         row += f',"concurrent_to":"{ref.concurrent_to}"'
     if ref.refers_to is not None:
         row += f',"refers_to":"{ref.refers_to}"'
+    if ref.capture is not None:
+        row += f',"capture":"{ref.capture}"'
     return row + "}"
 
 
 def from_row(row: Mapping[str, Any], warc: str) -> RecordRef:
     """Read a record of a manifest. KeyError or ValueError if it is none."""
     served, truncated = row.get("media_type"), row.get("truncated")
-    concurrent_to, refers_to = row.get("concurrent_to"), row.get("refers_to")
+    concurrent_to, refers_to, capture = row.get("concurrent_to"), row.get("refers_to"), row.get("capture")
     return RecordRef(
         record_id=UUID(row["id"]),
         type=RecordType(row["type"]),
@@ -105,6 +113,7 @@ def from_row(row: Mapping[str, Any], warc: str) -> RecordRef:
         truncated=Truncated(truncated) if truncated else None,
         concurrent_to=UUID(concurrent_to) if concurrent_to else None,
         refers_to=UUID(refers_to) if refers_to else None,
+        capture=UUID(capture) if capture else None,
     )
 
 
@@ -210,8 +219,10 @@ class IndexWriter:
 
     def commit(self, sha256: str, size_bytes: int, warcinfo_id: UUID | None, extra: Mapping[str, object]) -> SealedWarc:
         """Write the whole file's facts and give both files their names. Raises SpoolFull."""
+        sealed_at = datetime.now(UTC)
         facts: dict[str, object] = {
             "record_count": self._count,
+            "sealed_at": sealed_at.isoformat(),
             "extra": dict(extra),
             "warcinfo_id": str(warcinfo_id) if warcinfo_id else None,
             "sha256": sha256,
@@ -233,6 +244,7 @@ class IndexWriter:
             size_bytes=size_bytes,
             record_count=self._count,
             manifest_sha256=self._digest.hexdigest(),
+            sealed_at=sealed_at,
         )
 
     def _write(self, text: str) -> None:
@@ -250,6 +262,7 @@ class Manifest:
     sha256: str
     size_bytes: int
     record_count: int
+    sealed_at: datetime | None
     warcinfo_id: UUID | None
     extra: Mapping[str, object]
 
@@ -274,6 +287,7 @@ def read_manifest(path: Path) -> Manifest:
             sha256=str(facts["sha256"]),
             size_bytes=int(facts["size_bytes"]),
             record_count=int(facts["record_count"]),
+            sealed_at=datetime.fromisoformat(facts["sealed_at"]) if "sealed_at" in facts else None,
             warcinfo_id=UUID(facts["warcinfo_id"]) if facts["warcinfo_id"] else None,
             extra=dict(facts["extra"]),
         )
@@ -291,6 +305,7 @@ def sealed_from(warc: Path) -> SealedWarc:
         size_bytes=manifest.size_bytes,
         record_count=manifest.record_count,
         manifest_sha256=file_sha256(path),
+        sealed_at=manifest.sealed_at,
     )
 
 

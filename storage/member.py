@@ -4,7 +4,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 from storage.errors import DamagedWarc
 
@@ -21,9 +21,12 @@ _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no time, no name, 
 _STORED_BLOCK = struct.Struct("<BHH")
 _TRAILER = struct.Struct("<II")
 _READ_BYTES = 1 << 20
-_FEED_BYTES = 32 << 10
+_FEED_BYTES = 128 << 10
 _OUT_BYTES = 1 << 20
+_ERRORS: tuple[type[Exception], ...] = (zlib.error, *((isal_zlib.error,) if isal_zlib else ()))
+_UNKNOWN_FLAGS = 0xE0
 GZIP_MAGIC = b"\x1f\x8b\x08"
+GZIP_HEADER_BYTES = 10
 
 
 def compress(head: bytes, body: bytes, tail: bytes = b"") -> bytes:
@@ -73,46 +76,63 @@ def compress_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
     yield machine.flush()
 
 
-class Source:
-    """A file read forward: hands out what was not taken yet, counts and hashes what was."""
+class Readable(Protocol):
+    """What a Source needs of a file."""
 
-    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Source:
+    """A file read forward: hands out what was not taken yet, counts and (unless told not to) hashes what was."""
+
+    def __init__(self, file: Readable, offset: int = 0, *, hashing: bool = True) -> None:
         self.offset = offset
         self.sha256 = hashlib.sha256()
-        self._file, self._data, self._at = file, b"", 0
+        self._file, self._data, self._at, self._hashing = file, b"", 0, hashing
 
-    def peek(self) -> memoryview:
-        """Show the next bytes, at most 32 KiB; empty at the end of the file."""
-        if self._at == len(self._data):
-            self._data, self._at = self._file.read(_READ_BYTES), 0
+    def peek(self, least: int = 1) -> memoryview:
+        """Show the next bytes, at most 128 KiB and, unless the file ends first, at least `least`."""
+        while len(self._data) - self._at < least and (more := self._file.read(_READ_BYTES)):
+            self._data, self._at = self._data[self._at :] + more, 0
         return memoryview(self._data)[self._at : self._at + _FEED_BYTES]
 
     def take(self, count: int) -> memoryview:
         """Pass over the next bytes, all of which peek has shown."""
         taken = memoryview(self._data)[self._at : self._at + count]
-        self.sha256.update(taken)
+        if self._hashing:
+            self.sha256.update(taken)
         self._at += count
         self.offset += count
         return taken
 
 
 class Member:
-    """One gzip member: its decoded bytes in pieces, and once these are read its length and SHA-256 in the file."""
+    """One gzip member: its decoded bytes in pieces, and once these are read its length and SHA-256 in the file.
+
+    `start` is its header without the optional fields (RFC 1952 2.3), shorter where the file ends.
+    """
 
     def __init__(self, source: Source, name: str) -> None:
         self.offset_bytes = source.offset
+        self.start = bytes(source.peek(GZIP_HEADER_BYTES)[:GZIP_HEADER_BYTES])
         self._source, self._name = source, name
         self._digest = hashlib.sha256()
-        self._machine = zlib.decompressobj(31)
+        self._machine = _zlib.decompressobj(31)
+        self._broken: DamagedWarc | None = None
+        if self.start[3:4] and self.start[3] & _UNKNOWN_FLAGS:  # isal reads on; RFC 1952 2.3.1.2 says not to
+            raise DamagedWarc(name, self.offset_bytes, "gzip member is corrupt: unknown header flags set")
 
     def read(self) -> bytes:
         """Decode the next piece, at most 1 MiB; empty at the member's end. Raises DamagedWarc."""
+        if self._broken:
+            raise self._broken
         while not self._machine.eof:
             fed = self._source.peek()
             try:
                 out = self._machine.decompress(fed, _OUT_BYTES)
-            except zlib.error as error:
-                raise DamagedWarc(self._name, self.offset_bytes, f"gzip member is corrupt: {error}") from error
+            except _ERRORS as error:
+                self._broken = DamagedWarc(self._name, self.offset_bytes, f"gzip member is corrupt: {error}")
+                raise self._broken from error  # and again if asked again: isal would go on
             left = len(self._machine.unused_data) or len(self._machine.unconsumed_tail)
             self._digest.update(self._source.take(len(fed) - left))
             if out:

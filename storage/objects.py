@@ -7,70 +7,24 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from storage.errors import StorageError, StoreDiffers
+from storage.errors import StoreDiffers, StoreUnavailable
 from storage.s3_wire import S3, Kind, Refused, Wire
-from storage.upload import Part, Plan, Slice, Upload, forget, plan_stream
+from storage.stored import FileDiffers, Found, ObjectMissing, RangeShort, Stored
+from storage.upload import Part, Plan, Slice, Upload, abandon, plan_stream
 
 __all__ = ["S3", "FileDiffers", "Found", "ObjectMissing", "ObjectStore", "RangeShort", "Stored"]
 
 _READ_BYTES = 8 << 20
+_READINGS = 5
 _OCTETS = "application/octet-stream"
 
 
-class ObjectMissing(StorageError):
-    """There is no such object in the store."""
-
-    def __init__(self, key: str, version_id: str | None = None) -> None:
-        super().__init__(f"the store has no {key}" + (f" of version {version_id}" if version_id else ""))
-        self.key, self.version_id = key, version_id
-
-
-class RangeShort(StorageError):
-    """The object ends before the range that was asked for."""
-
-    def __init__(self, key: str, offset_bytes: int, wanted_bytes: int, got_bytes: int) -> None:
-        super().__init__(f"{key}: wanted {wanted_bytes} bytes from byte {offset_bytes}, the store has {got_bytes}")
-        self.key, self.offset_bytes, self.wanted_bytes, self.got_bytes = key, offset_bytes, wanted_bytes, got_bytes
-
-
-class FileDiffers(StorageError):
-    """The local file is not what its caller says it is; nothing was sent."""
-
-    def __init__(self, path: str, wanted_sha256: str, got_sha256: str) -> None:
-        super().__init__(f"{path}: wanted sha256 {wanted_sha256}, the file has {got_sha256}")
-        self.path, self.wanted_sha256, self.got_sha256 = path, wanted_sha256, got_sha256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """An object whose bytes were read back from the store and have this SHA-256 (hex).
-
-    `was_there`: the key held these bytes before we sent any. `version_id` is None where the store keeps no versions.
-    """
-
-    key: str
-    size_bytes: int
-    sha256: str
-    version_id: str | None
-    etag: str
-    was_there: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """An object as the store describes it; listings tell no version."""
-
-    key: str
-    size_bytes: int
-    etag: str
-    modified_at: datetime
-    version_id: str | None = None
+class _OtherSize(Exception):
+    """The object has not the size that it should have."""
 
 
 class ObjectStore:
@@ -114,18 +68,22 @@ class ObjectStore:
                 raise FileDiffers(str(path), sha256, plan.sha256)
             if len(plan.parts) > 1:
                 return self._once(lambda: Upload(self.wire, path, key, plan, media_type).send(self._condition()), key)
-            return self._send_whole(key, plan, lambda: Slice(path, plan.parts[0]), media_type)
+            return self._send_whole(
+                key, plan, lambda: Slice(path, plan.parts[0], self.wire.go_on_or_refuse), media_type
+            )
 
-        stored = self._put(key, sha256, send)
-        forget(path)
-        return stored
+        return self._put(key, sha256, path.stat().st_size, send, path)
 
     def put_bytes_once(self, data: bytes, key: str, *, sha256: str | None = None, media_type: str = _OCTETS) -> Stored:
         """Put a small object as put_once does a file."""
         plan = plan_stream(io.BytesIO(data), max(1, len(data) + 1))
         if sha256 not in (None, plan.sha256):
             raise FileDiffers(f"data for {key}", str(sha256), plan.sha256)
-        return self._put(key, plan.sha256, lambda: self._send_whole(key, plan, lambda: io.BytesIO(data), media_type))
+
+        def send() -> tuple[dict[str, Any], bool]:
+            return self._send_whole(key, plan, lambda: io.BytesIO(data), media_type)
+
+        return self._put(key, plan.sha256, len(data), send)
 
     def head(self, key: str) -> Found | None:
         """Describe an object; None if there is none."""
@@ -187,11 +145,20 @@ class ObjectStore:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _put(self, key: str, sha256: str, send: Callable[[], tuple[dict[str, Any], bool]]) -> Stored:
+    def _put(
+        self,
+        key: str,
+        sha256: str,
+        size_bytes: int,
+        send: Callable[[], tuple[dict[str, Any], bool]],
+        path: Path | None = None,
+    ) -> Stored:
         with self._facing(key):
             there = self._head_answer(key)
             answer, was_there = (there, True) if there else send()
-            return self._proved(key, sha256, answer, was_there)
+            if path:
+                abandon(self.wire, path)  # where somebody else was first; before the bytes are read back
+            return self._proved(key, sha256, size_bytes, answer, was_there)
 
     def _send_whole(
         self, key: str, plan: Plan, body: Callable[[], AbstractContextManager[Any]], media_type: str
@@ -226,33 +193,73 @@ class ObjectStore:
     def _condition(self) -> dict[str, str]:
         return {"IfNoneMatch": "*"} if self._conditional else {}
 
-    def _proved(self, key: str, sha256: str, answer: dict[str, Any], was_there: bool) -> Stored:
+    def _proved(self, key: str, sha256: str, size_bytes: int, answer: dict[str, Any], was_there: bool) -> Stored:
         version_id = _version_of(answer)
         try:
-            got, size = self._digest(key, version_id)
-            if got != sha256:  # once more: the bytes may have changed on their way to us only
-                got, size = self._digest(key, version_id)
+            size = self._same(key, version_id, sha256, size_bytes)
         except ObjectMissing as missing:
             raise StoreDiffers(key, sha256, "(no object)") from missing
-        if got != sha256:
-            raise StoreDiffers(key, sha256, got)
         etag = str(answer.get("ETag", "")).strip('"')
         return Stored(key=key, size_bytes=size, sha256=sha256, version_id=version_id, etag=etag, was_there=was_there)
 
-    def _digest(self, key: str, version_id: str | None) -> tuple[str, int]:
+    def _same(self, key: str, version_id: str | None, sha256: str, size_bytes: int) -> int:
+        """Read an object until its bytes are ours; its length.
+
+        Raises StoreDiffers where it gives the same other bytes twice, StoreUnavailable where it gives others each time:
+        they change on their way to us.
+        """
+        seen: set[str] = set()
+        for _ in range(_READINGS):
+            got, size = self._digest(key, version_id, 0 if seen else size_bytes)
+            if got == sha256:
+                return size
+            if got in seen:
+                raise StoreDiffers(key, sha256, got)
+            seen.add(got)
+        raise StoreUnavailable(self.wire.config.endpoint, f"gives other bytes of {key} at each reading")
+
+    def _digest(self, key: str, version_id: str | None, likely_bytes: int = 0) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
-        for data in self.read(key, version_id):
+        for data in self._whole(key, version_id, likely_bytes):
             digest.update(data)
             size += len(data)
         return digest.hexdigest(), size
 
-    def _range_once(self, key: str, offset: int, length: int, version_id: str | None) -> bytes:
+    def _whole(self, key: str, version_id: str | None, likely_bytes: int) -> Iterator[bytes]:
+        """Read an object as `read` does; where it has the likely size, its size is not asked for."""
+        first = self._first_of(key, version_id, likely_bytes) if likely_bytes else None
+        if first is None:
+            yield from self.read(key, version_id)
+            return
+        yield first
+        for offset in range(len(first), likely_bytes, _READ_BYTES):
+            yield self.read_range(key, offset, min(_READ_BYTES, likely_bytes - offset), version_id)
+
+    def _first_of(self, key: str, version_id: str | None, size_bytes: int) -> bytes | None:
+        """Read an object's first piece; None if it is not of this size, or does not say so."""
+        length = min(_READ_BYTES, size_bytes)
+        with self._facing(key, version_id):
+            try:
+                return self.wire.patiently(lambda: self._range_once(key, 0, length, version_id, size_bytes))
+            except (_OtherSize, RangeShort):
+                return None
+            except Refused as refused:
+                if refused.kind is Kind.RANGE:
+                    return None
+                raise
+
+    def _range_once(
+        self, key: str, offset: int, length: int, version_id: str | None, whole_bytes: int | None = None
+    ) -> bytes:
         asked = f"bytes={offset}-{offset + length - 1}"
         answer = self.wire.call("get_object", Key=key, Range=asked, **_version(version_id))
         told = str(answer.get("ContentRange", ""))
         if told and not told.startswith(f"bytes {offset}-"):
             answer["Body"].close()
             raise Refused(Kind.FINAL, "Range", f"gave {told!r} when asked for {asked!r} of {key}")
+        if whole_bytes is not None and _whole_bytes(answer) != whole_bytes:
+            answer["Body"].close()
+            raise _OtherSize
         data = self.wire.read_body(answer, 0 if told else offset, length)  # without Content-Range it is the whole
         if len(data) != length:
             raise RangeShort(key, offset, length, len(data))
@@ -314,6 +321,14 @@ def _found(key: str, answer: dict[str, Any]) -> Found:
         modified_at=answer["LastModified"],
         version_id=_version_of(answer),
     )
+
+
+def _whole_bytes(answer: dict[str, Any]) -> int:
+    """How large the object is that a range was taken from; -1 where the answer does not say it."""
+    if told := str(answer.get("ContentRange", "")):
+        size = told.rpartition("/")[2]
+        return int(size) if size.isdecimal() else -1
+    return int(answer.get("ContentLength", -1))
 
 
 def _version_of(answer: dict[str, Any]) -> str | None:

@@ -3,16 +3,15 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 from uuid import UUID
 
 from storage.errors import DamagedWarc
 from storage.exchange import RecordType
 from storage.http import BadChunks, Head, dechunk, split, split_response
-from storage.member import GZIP_MAGIC, Member, Source
+from storage.member import GZIP_MAGIC, Member, Readable, Source
 
 HEADER_LIMIT_BYTES = 1 << 20
 _VERSION = re.compile(r"WARC/(\d+\.\d+)")
@@ -26,11 +25,15 @@ class Header:
 
     version: str
     fields: tuple[tuple[str, str], ...]
+    _first: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        first = {name.lower(): value for name, value in reversed(self.fields)}
+        object.__setattr__(self, "_first", first)
 
     def get(self, name: str) -> str | None:
         """The first value of a field; None if there is none."""
-        wanted = name.lower()
-        return next((value for key, value in self.fields if key.lower() == wanted), None)
+        return self._first.get(name.lower())
 
     def all(self, name: str) -> tuple[str, ...]:
         """Every value of a field."""
@@ -116,11 +119,13 @@ class _Decoded:
 class StreamedRecord:
     """A record while it is read: the header is there, the block comes in pieces, its place is known at the end.
 
-    `length_bytes` and `sha256` are of the gzip member as stored (of the record's bytes in an uncompressed file).
+    `length_bytes` and `sha256` are of the gzip member as stored (of the record's bytes in an uncompressed file, without
+    a SHA-256). `gzip_start` is the beginning of the member's header, empty in an uncompressed file.
     """
 
     def __init__(self, header: Header, offset_bytes: int, block_bytes: int, parts: Iterator[bytes]) -> None:
         self.header, self.offset_bytes, self.block_bytes = header, offset_bytes, block_bytes
+        self.gzip_start = b""
         self.length_bytes = 0
         self.sha256: str | None = None
         self._parts = parts
@@ -141,11 +146,11 @@ class WarcReader:
     Raises DamagedWarc at the first thing that is no whole record. If the gzip layer is sound, `skip` goes on behind it.
     """
 
-    def __init__(self, file: BinaryIO, name: str, offset: int = 0) -> None:
+    def __init__(self, file: Readable, name: str, offset: int = 0, *, hashing: bool = True) -> None:
         self.name = name
-        self.source = Source(file, offset)
+        self.source = Source(file, offset, hashing=hashing)
         self.end_bytes = offset  # the end of the last whole record
-        self.compressed = bytes(self.source.peek()[:3]) == GZIP_MAGIC
+        self.compressed = bytes(self.source.peek(len(GZIP_MAGIC))[: len(GZIP_MAGIC)]) == GZIP_MAGIC
         self._plain = None if self.compressed else _Decoded(self._read_plain)
         self._member: Member | None = None
         self._open: StreamedRecord | None = None
@@ -162,10 +167,11 @@ class WarcReader:
         if self._plain is None:
             if not self.source.peek():
                 return None
-            if bytes(self.source.peek()[:2]) != GZIP_MAGIC[:2]:
+            if bytes(self.source.peek(2)[:2]) != GZIP_MAGIC[:2]:
                 raise DamagedWarc(self.name, self.source.offset, "bytes that are no gzip member")
             self._member = Member(self.source, self.name)
             self._open = self._start(_Decoded(self._member.read), self._member.offset_bytes)
+            self._open.gzip_start = self._member.start
         elif not self._plain.ended():
             self._open = self._start(self._plain, self._plain.taken_bytes)
         return self._open

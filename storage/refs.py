@@ -1,6 +1,9 @@
 """From records read back to the references that the writer gave."""
 
+from uuid import UUID
+
 from storage.digest import labelled
+from storage.drafts import CAPTURE_FIELD, LENGTH_FIELD
 from storage.errors import DamagedWarc
 from storage.exchange import RecordRef, RecordType, Truncated
 from storage.http import PayloadDigest, measure_parts
@@ -12,9 +15,14 @@ def ref_of(streamed: StreamedRecord, warc: str) -> tuple[RecordRef, str | None]:
 
     Raises DamagedWarc if the record is none that this program writes.
     """
+    kind = _kind(streamed, warc)
+    return describe(streamed, measure_parts(streamed.pieces(), response=kind is not RecordType.REQUEST), warc)
+
+
+def describe(streamed: StreamedRecord, measured: PayloadDigest, warc: str) -> tuple[RecordRef, str | None]:
+    """Describe a record that was read to its end and measured (SHA-256), as ref_of does."""
     header = streamed.header
     kind = _kind(streamed, warc)
-    measured = measure_parts(streamed.pieces(), response=kind is not RecordType.REQUEST)
     if (record_id := header.record_id) is None:
         raise DamagedWarc(warc, streamed.offset_bytes, "a record without a UUID")
     has_payload = header.get("WARC-Payload-Digest") is not None
@@ -30,14 +38,22 @@ def ref_of(streamed: StreamedRecord, warc: str) -> tuple[RecordRef, str | None]:
         record_sha256=streamed.sha256 or "",
         block_sha256=measured.block_sha256,
         payload_sha256=_payload_sha256(header, kind, measured) if has_payload else None,
-        payload_bytes=_payload_bytes(kind, measured) if has_payload else None,
+        payload_bytes=_payload_bytes(header, kind, measured) if has_payload else None,
         status=measured.head.status if measured.head and header.is_http else None,
         media_type=served.lower() if served is not None else None,
         truncated=_truncated(header, kind),
         concurrent_to=uuid_of(header.get("WARC-Concurrent-To")),
         refers_to=uuid_of(header.get("WARC-Refers-To")),
+        capture=_capture(header.get(CAPTURE_FIELD)),
     )
     return ref, served
+
+
+def _capture(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:  # not ours: another program may use the name
+        return None
 
 
 def _kind(streamed: StreamedRecord, warc: str) -> RecordType:
@@ -63,9 +79,10 @@ def _payload_sha256(header: Header, kind: RecordType, measured: PayloadDigest) -
     return declared.partition(":")[2] if declared == labelled(declared.partition(":")[2]) else None
 
 
-def _payload_bytes(kind: RecordType, measured: PayloadDigest) -> int | None:
+def _payload_bytes(header: Header, kind: RecordType, measured: PayloadDigest) -> int | None:
     if kind is RecordType.REVISIT:
-        return None
+        told = header.get(LENGTH_FIELD) or ""
+        return int(told) if told.isdecimal() else None
     return measured.block_bytes if kind is RecordType.RESOURCE else measured.size_bytes
 
 

@@ -26,6 +26,9 @@ _IDENTIFIERS = {
     "WARC-Warcinfo-ID": "5.16",
     "WARC-Segment-Origin-ID": "5.21",
 }
+EARLIEST = "1990"  # there was no web to capture before
+_GZIP_SYSTEMS = frozenset({*range(14), 19, 255})  # 19: zlib on Darwin, in no RFC
+_GZIP_EFFORTS = frozenset({0, 2, 4})
 _MANDATORY = {"WARC-Record-ID": "5.2", "Content-Length": "5.3", "WARC-Date": "5.4", "WARC-Type": "5.5"}
 _NOT_HTTP = frozenset({"warcinfo", "conversion", "continuation"})
 _FORBIDDEN = {  # field: (clause, types that shall not have it)
@@ -52,6 +55,33 @@ def violations(header: Header) -> Iterator[Violation]:
     """Name every rule that a record's header breaks."""
     for rule in _RULES:
         yield from rule(header)
+
+
+def untimely(header: Header, latest: datetime | None) -> Iterator[Violation]:
+    """Name the dates of a record that cannot be: before there was anything to capture, or after `latest`."""
+    last = f"{latest:%Y-%m-%dT%H:%M:%S}" if latest else None
+    for name, clause in (("WARC-Date", "5.4"), ("WARC-Refers-To-Date", "5.13")):
+        if not (value := header.get(name)) or not is_date(value):
+            continue  # all that are have one order, as texts and as times
+        if value < EARLIEST:
+            yield Violation("date-too-early", f"{name} {value} lies before the web", clause)
+        elif last and value[:19] > last[: len(value[:19])]:
+            yield Violation("date-in-future", f"{name} {value} is later than {last}Z", clause)
+
+
+def gzip_faults(start: bytes, latest: datetime | None) -> Iterator[Violation]:
+    """Name what no writer puts into the header of a gzip member; `start` is its first ten bytes."""
+    if len(start) < 10:
+        return
+    written, effort, system = int.from_bytes(start[4:8], "little"), start[8], start[9]
+    if written and written < 631152000:  # 1990
+        yield Violation("gzip-header", f"MTIME {written} lies before the web", "RFC 1952 2.3.1")
+    if latest and written > latest.timestamp():
+        yield Violation("gzip-header", f"MTIME {written} lies in the future", "RFC 1952 2.3.1")
+    if effort not in _GZIP_EFFORTS:
+        yield Violation("gzip-header", f"XFL {effort} is no effort of deflate's", "RFC 1952 2.3.1")
+    if system not in _GZIP_SYSTEMS:
+        yield Violation("gzip-header", f"OS {system} is no known system", "RFC 1952 2.3.1")
 
 
 def is_date(text: str) -> bool:

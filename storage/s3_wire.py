@@ -21,6 +21,7 @@ from storage.errors import StorageError, StoreUnavailable
 T = TypeVar("T")
 _MAKING = threading.Lock()  # a session is not to be shared between threads
 _LONGEST_PAUSE_SECONDS = 2.0
+_MOST_CONNECTIONS = 64  # opened as they are needed; several files go at once, each in several parts
 _SKEW_SECONDS = 300  # S3 refuses from 900 on; what is less may still be refused elsewhere
 
 
@@ -112,6 +113,7 @@ _SENTENCES = {
     "InvalidToken": "our credentials are not valid",
     "PermanentRedirect": "the bucket {bucket!r} lies in another region",
     "AuthorizationHeaderMalformed": "we sign for a region that is not the store's",
+    "UserSuspended": "our access key is suspended",
     "AccessDenied": "our key has no right to do this",
     "AllAccessDisabled": "access to this bucket is switched off",
     "QuotaExceeded": "our quota is used up",
@@ -120,6 +122,8 @@ _SENTENCES = {
     "XMinioStorageFull": "the store is full",
     "SlowDown": "asks us to slow down",
     "ServiceUnavailable": "is out of service for now",
+    "503": "is out of service for now",  # an answer to HEAD has no body to say more
+    "507": "the store is full",
 }
 
 
@@ -130,9 +134,11 @@ class Wire:
         self.config, self._signed = config, signed
         self._client: Any = None
         self._making = threading.Lock()
+        self._halted = threading.Event()
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Ask once (`operation` as boto3 calls it, the bucket added); raises Refused."""
+        self.go_on_or_refuse()
         client = self._connected()
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
@@ -149,7 +155,7 @@ class Wire:
         except ResponseParserError as error:
             raise Refused(Kind.PASSING, "NotS3", "answered what is no S3 answer") from error
         except BotoCoreError as error:
-            raise _silence(error) from error
+            raise silence(error) from error
         return answer
 
     def patiently(self, attempt: Callable[[], T]) -> T:
@@ -184,10 +190,23 @@ class Wire:
                 skip_bytes -= len(dropped)
             data: bytes = body.read(length_bytes)
         except BotoCoreError as error:
-            raise _silence(error) from error
+            raise silence(error) from error
         finally:
             body.close()
         return data
+
+    def halt(self) -> None:
+        """Make every call of every thread end soon, as refused for good; until `go_on`."""
+        self._halted.set()
+
+    def go_on(self) -> None:
+        """Take `halt` back."""
+        self._halted.clear()
+
+    def go_on_or_refuse(self) -> None:
+        """Raise Refused where we were told to halt."""
+        if self._halted.is_set():
+            raise Refused(Kind.FINAL, "Halted", "is left alone: this program is stopping")
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -205,7 +224,7 @@ class Wire:
         if tried >= self.config.attempts or time.monotonic() + pause > deadline:
             why = f"{refused.why} ({tried} tries)" if tried > 1 else refused.why
             raise StoreUnavailable(self.config.endpoint, why) from refused
-        time.sleep(pause)
+        self._halted.wait(pause)
 
     def _explain(self, operation: str, arguments: dict[str, Any]) -> None:
         if operation == "head_object":
@@ -249,8 +268,8 @@ def _connect(config: S3, signed: bool) -> Any:
         read_timeout=config.read_seconds,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        max_pool_connections=config.threads + 2,
-        proxies={} if _is_loopback(config.endpoint) else None,
+        max_pool_connections=_MOST_CONNECTIONS,
+        proxies={} if is_loopback(config.endpoint) else None,
     )
     try:
         with _MAKING:
@@ -278,7 +297,7 @@ def _session() -> Any:
     return boto3.session.Session(botocore_session=core)
 
 
-def _is_loopback(endpoint: str) -> bool:
+def is_loopback(endpoint: str) -> bool:
     host = urlsplit(endpoint).hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -295,7 +314,7 @@ def _clock_ahead_seconds(response: dict[str, Any]) -> float:
         return 0.0
 
 
-def _silence(error: Exception) -> Refused:
+def silence(error: Exception) -> Refused:
     import botocore.exceptions as known
 
     cause = error.__cause__ or error.__context__ or error

@@ -299,6 +299,16 @@ events = Table(
     Index("events_subject_idx", "subject"),
 )
 
+journal = Table(  # the entries of WARCs (storage/journal.py) that this catalogue has been told
+    "journal",
+    metadata,
+    Column("record_id", Uuid, primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Index("journal_run_id_idx", "run_id"),
+)
+
 gaps = Table(
     "gaps",
     metadata,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from storage.digest import file_sha256
 from storage.durable import TEMPORARY, space, sync_folder, whole_file
 from storage.errors import DamagedWarc
 from storage.exchange import Exchange, Original, RecordRef, Resource
@@ -77,6 +78,35 @@ class Spool:
             if warc.exists():
                 yield sealed_from(warc)
 
+    def torn(self) -> list[Path]:
+        """List what was cut off files whose writers were killed; nobody but a person deletes these."""
+        return sorted(self.open_folder.glob("*" + TORN_SUFFIX))
+
+    def free_bytes(self) -> tuple[int, int]:
+        """Tell how many bytes the spool's disk has left for us, and how large it is."""
+        disk = os.statvfs(self.folder)
+        return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+
+    def unsealed_bytes(self) -> int:
+        """Add up what stands in WARCs that are not sealed, of all runs."""
+        return sum(_size(path) for path in self.open_folder.glob("*" + OPEN_SUFFIX))
+
+    @contextmanager
+    def alone_with(self, warc: str) -> Iterator[bool]:
+        """Lock a sealed WARC for the while; False where another process has it locked, or it is gone."""
+        with _locked(self.sealed_folder / warc) as free:
+            yield bool(free)
+
+    def release(self, warc: str) -> None:
+        """Delete the local copy of a WARC and its index; its manifest stays. May be called again after a kill.
+
+        Only for what is proven to be elsewhere, and after the event that says so.
+        """
+        path = self.sealed_folder / warc
+        path.unlink(missing_ok=True)
+        sync_folder(self.sealed_folder)
+        _beside(path, CDXJ_SUFFIX).unlink(missing_ok=True)
+
     def recover(self, extra: Mapping[str, object] | None = None) -> list[Recovered]:
         """Seal what writers left that were killed; `extra` goes into the manifests written now.
 
@@ -112,7 +142,7 @@ class Spool:
             path.rename(sealed_path)
             sync_folder(self.sealed_folder)
             sync_folder(self.open_folder)
-            sealed = index.commit(scan.sha256, scan.end_bytes, scan.warcinfo_id, extra)
+            sealed = index.commit(scan.sha256, scan.end_bytes, scan.warcinfo_id, _facts(sealed_path, scan, extra))
         return Recovered(
             name=name,
             kept_records=scan.records,
@@ -210,6 +240,11 @@ class WarcSeries:
         with self._lock:
             return self._warc().append_resource(resource)
 
+    def append_journal(self, entry: bytes, url: str, record_id: UUID) -> RecordRef:
+        """Append a journal entry to the current WARC (see OpenWarc.append_journal)."""
+        with self._lock:
+            return self._warc().append_journal(entry, url, record_id)
+
     def sync(self) -> None:
         """Make durable all that was appended before. Those of WARCs sealed meanwhile are so already."""
         with self._lock:
@@ -222,6 +257,13 @@ class WarcSeries:
                 if current is self._current:
                     raise
         self._check()
+
+    def turn(self) -> None:
+        """Seal the current WARC however small it is, so that it can be uploaded; the next append makes a new one."""
+        with self._lock:
+            self._check()
+            if not self._ended:
+                self._seal()
 
     def take_sealed(self) -> list[SealedWarc]:
         """List the WARCs sealed since the last call, so that they can be uploaded while the run goes on."""
@@ -275,6 +317,7 @@ class _Scan:
     end_bytes: int
     sha256: str
     warcinfo_id: UUID | None
+    info: Mapping[str, str]  # the fields of its warcinfo
     reason: str
 
 
@@ -282,6 +325,7 @@ def _scan(path: Path, index: IndexWriter) -> _Scan:
     """Read whole records, one after the other in flat memory, until the end or the first damage."""
     warc = path.name.removesuffix(OPEN_SUFFIX)
     records, warcinfo_id, reason = 0, None, "whole; its writer ended before sealing"
+    info = warc_info(path)
     with path.open("rb", buffering=0) as file:
         reader = WarcReader(file, warc)
         digest = reader.source.sha256.copy()
@@ -298,8 +342,32 @@ def _scan(path: Path, index: IndexWriter) -> _Scan:
             end_bytes=reader.end_bytes,
             sha256=digest.hexdigest(),
             warcinfo_id=warcinfo_id,
+            info=info,
             reason=reason if path.stat().st_size else "empty; its writer ended before the first record",
         )
+
+
+def warc_info(path: Path) -> dict[str, str]:
+    """Read the fields of the warcinfo record that a WARC begins with; empty where it has none that is whole."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            streamed = WarcReader(file, path.name).next()
+            block = b"".join(streamed.pieces()) if streamed and streamed.header.type == "warcinfo" else b""
+    except DamagedWarc:
+        return {}
+    return dict(line.partition(": ")[::2] for line in block.decode("utf-8", "replace").splitlines())
+
+
+def _facts(warc: Path, scan: _Scan, extra: Mapping[str, object]) -> dict[str, object]:
+    """Say in a manifest written late what its writer would have said: whose run it is, and the manifest before it."""
+    said = {"run": "run", "isPartOf": "source", "operator": "collector"}
+    facts: dict[str, object] = {ours: scan.info[theirs] for theirs, ours in said.items() if theirs in scan.info}
+    series, _, serial = warc.name.removesuffix(WARC_SUFFIX).rpartition("-")
+    if serial.isdecimal() and int(serial):
+        before = warc.with_name(f"{series}-{int(serial) - 1:05}{MANIFEST_SUFFIX}")
+        if before.exists():
+            facts["previous_manifest_sha256"] = file_sha256(before)
+    return {**facts, **extra}
 
 
 def _cut(path: Path, end_bytes: int, torn: Path) -> None:
@@ -331,12 +399,19 @@ def _index_again(path: Path, extra: Mapping[str, object]) -> Recovered | None:
         scan = _scan(path, index)
         if (left := path.stat().st_size - scan.end_bytes) or not scan.records:
             return _told(name, f"a sealed file is damaged and was left as it is: {scan.reason}", left)
-        sealed = index.commit(scan.sha256, scan.end_bytes, scan.warcinfo_id, extra)
+        sealed = index.commit(scan.sha256, scan.end_bytes, scan.warcinfo_id, _facts(path, scan, extra))
     return Recovered(name=name, kept_records=scan.records, cut_bytes=0, reason="manifest missing", sealed=sealed)
 
 
 def _told(name: str, reason: str, cut_bytes: int = 0) -> Recovered:
     return Recovered(name=name, kept_records=0, cut_bytes=cut_bytes, reason=reason, sealed=None)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # sealed in this moment
+        return 0
 
 
 def _beside(warc: Path, suffix: str) -> Path:

@@ -5,15 +5,18 @@ import io
 import json
 import os
 from base64 import b64encode
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storage.durable import is_full
 from storage.errors import StoreUnavailable
 from storage.s3_wire import Kind, Refused, Wire
 
 _READ_BYTES = 1 << 20
+_MOST_UPLOADS = 6  # begun anew for one file before we say that the store forgets them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +68,13 @@ def _plan_part(stream: io.BufferedIOBase, number: int, offset: int, part_bytes: 
 
 
 class Slice(io.RawIOBase):
-    """A part of a file, read as if it were a file of its own: nothing of it is held in memory."""
+    """A part of a file, read as if it were a file of its own: nothing of it is held in memory.
 
-    def __init__(self, path: Path, part: Part) -> None:
-        self._file = path.open("rb", buffering=0)
+    `watch` is called before each piece is read, and may raise to break off.
+    """
+
+    def __init__(self, path: Path, part: Part, watch: Callable[[], None]) -> None:
+        self._file, self._watch = path.open("rb", buffering=0), watch
         self._start, self._length, self._at = part.offset_bytes, part.length_bytes, 0
 
     def __len__(self) -> int:
@@ -82,6 +88,7 @@ class Slice(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer from where we stand, not past the slice's end."""
+        self._watch()
         view = memoryview(buffer)[: max(0, self._length - self._at)]
         count = os.preadv(self._file.fileno(), [view], self._start + self._at) if view else 0
         self._at += count
@@ -117,17 +124,20 @@ class Upload:
     def send(self, condition: dict[str, str]) -> dict[str, Any]:
         """Send what is missing and complete; the answer of the completion, or of HEAD if that one was lost.
 
-        Raises Refused(EXISTS) if the key was taken meanwhile and the store says so, StoreUnavailable otherwise.
+        Raises Refused(EXISTS) if the key was taken meanwhile, StoreUnavailable otherwise.
         """
-        for _ in range(self._wire.config.attempts):
+        for _ in range(min(self._wire.config.attempts, _MOST_UPLOADS)):
             upload_id = self._resumed() or self._created()
             try:
                 answer = self._send_parts(upload_id, condition)
             except Refused as refused:
-                if refused.kind is not Kind.NO_UPLOAD:
+                if refused.kind not in (Kind.NO_UPLOAD, Kind.EXISTS):
                     raise
-                forget(self._path)
-                if there := self._already_complete():
+                there = self._already_complete()
+                abandon(self._wire, self._path)  # after a completion that we did not hear: of an upload that is no more
+                if refused.kind is Kind.EXISTS:
+                    raise
+                if there:
                     return there
                 continue
             forget(self._path)
@@ -152,6 +162,8 @@ class Upload:
             }
             for part in self._plan.parts
         ]
+        if self._already_complete():  # some stores answer If-None-Match here with a success and overwrite
+            raise Refused(Kind.EXISTS, "Taken", f"{self._key} was taken while it was being sent")
         return self._wire.ask(
             "complete_multipart_upload",
             Key=self._key,
@@ -168,7 +180,7 @@ class Upload:
             if lost and (there := self._parts_there(upload_id).get(part.number)):  # taken, and we did not hear
                 return there
             lost = True
-            with Slice(self._path, part) as body:
+            with Slice(self._path, part, self._wire.go_on_or_refuse) as body:
                 answer = self._wire.call(
                     "upload_part",
                     Key=self._key,
@@ -193,6 +205,8 @@ class Upload:
             except Refused as refused:
                 if refused.kind is Kind.UNSUPPORTED:
                     return {}
+                if refused.kind is Kind.MISSING:  # so says Ceph of an upload that it does not know
+                    raise Refused(Kind.NO_UPLOAD, refused.code, refused.why) from refused
                 raise
             for one in page.get("Parts", ()):
                 part = wanted.get(one["PartNumber"])
@@ -203,6 +217,7 @@ class Upload:
             after = page["NextPartNumberMarker"]
 
     def _created(self) -> str:
+        abandon(self._wire, self._path)  # one of other bytes or of other part sizes
         answer = self._wire.ask(
             "create_multipart_upload", Key=self._key, ChecksumAlgorithm="SHA256", ContentType=self._media_type
         )
@@ -247,12 +262,33 @@ def forget(path: Path) -> None:
     resume_file(path).unlink(missing_ok=True)
 
 
+def abandon(wire: Wire, path: Path) -> None:
+    """Abort the upload that was kept for `path`, if there is one, so that its parts cost nobody room; then forget it.
+
+    Only an upload whose id we wrote down ourselves is ever aborted. What the store answers changes nothing.
+    """
+    try:
+        kept = json.loads(resume_file(path).read_text("utf-8"))
+        if kept["bucket"] == wire.config.bucket:
+            wire.call("abort_multipart_upload", Key=str(kept["key"]), UploadId=str(kept["upload_id"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, Refused):
+        pass
+    forget(path)
+
+
 def _write_synced(path: Path, text: str) -> None:
+    """Keep it, unless the disk is full: an upload that a kill would begin anew still frees the disk."""
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
+    try:
+        with fresh.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        if is_full(error):
+            return
+        raise
     fresh.rename(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -6,9 +6,10 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from uuid import UUID
 
 from storage.digest import pieces
-from storage.drafts import Draft, of_exchange, of_info, of_resource
+from storage.drafts import Draft, of_exchange, of_info, of_journal, of_resource
 from storage.durable import is_full, space, sync_folder
 from storage.errors import SpoolFull, StorageError
 from storage.exchange import Block, Exchange, Original, RecordRef, Resource, Stored
@@ -91,6 +92,10 @@ class OpenWarc:
     def append_resource(self, resource: Resource) -> RecordRef:
         """Write a resource record. A Stored body is deleted once it is written. Raises SpoolFull."""
         return self._append([of_resource(resource, self.warcinfo_id)], resource.body)
+
+    def append_journal(self, entry: bytes, url: str, record_id: UUID) -> RecordRef:
+        """Write a journal entry as a metadata record. Raises SpoolFull."""
+        return self._append([of_journal(entry, url, record_id, self.warcinfo_id)], None)
 
     def sync(self) -> int:
         """Make durable what was appended before; answers how many bytes are (also in synced_bytes)."""

@@ -1,4 +1,4 @@
-"""Databases for tests: our own PostgreSQL, and Debian's where it is installed; a fresh database for each test."""
+"""Servers for tests: our own PostgreSQL, and Debian's where it is installed, a fresh database for each test; stores."""
 
 import os
 import pwd
@@ -15,6 +15,7 @@ import pytest
 from storage.catalog import Catalog
 from storage.embedded_postgres import EmbeddedPostgres
 from storage.ids import new_id
+from tests import cephserver, motoserver
 
 DEBIAN = Path("/usr/lib/postgresql")
 
@@ -82,6 +83,24 @@ def empty_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def embedded_url(embedded_server: str) -> Iterator[str]:
     """URL of a fresh, migrated database on our own server alone."""
     yield from _fresh(embedded_server, "osint_template")
+
+
+@pytest.fixture(scope="session")
+def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cephserver.CephServer]:
+    """A tiny Ceph; its object store has no user yet."""
+    if missing := cephserver.missing_packages():
+        pytest.skip(f"Debian's packages are not installed: {' '.join(missing)}")
+    with cephserver.CephServer(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[motoserver.MotoServer]:
+    """A moto, for logic alone."""
+    if missing := motoserver.missing_packages():
+        pytest.skip(f"Python packages are not installed: {' '.join(missing)}")
+    with motoserver.MotoServer(tmp_path_factory.mktemp("moto")) as server:
+        yield server
 
 
 def plain(url: str) -> str:

@@ -81,7 +81,9 @@ def a_record(capture, payload="payload", **given):
         "block_sha256": digest("block"),
         "payload_sha256": digest(payload),
     }
-    return RecordRow(ref=RecordRef(**{**values, **given}), run_id=capture.run_id, capture_id=capture.id)
+    return RecordRow(
+        ref=RecordRef(**{**values, "capture": capture.id, **given}), run_id=capture.run_id, capture_id=capture.id
+    )
 
 
 def a_post(capture, post_id="7", **given):

@@ -353,7 +353,7 @@ def wait_until(true: Any, patience_seconds: float = PATIENCE_SECONDS) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Osint, dict[str, Any], Any]]:
     """A data folder whose spool takes 1 MiB: the settings, what limits a child's files, and what gives space again."""
-    osint = Osint(tmp_path / "home")
+    osint = Osint(tmp_path / "home", OSINT_SPOOL_FREE_BYTES="0")
     spool = osint.home / "spool"
     spool.mkdir(parents=True, mode=0o700)
     mounting = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(spool)]

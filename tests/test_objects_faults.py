@@ -31,10 +31,17 @@ def until(condition, seconds=10):
         time.sleep(0.005)
 
 
-@pytest.fixture(scope="module")
-def direct(tmp_path_factory):
+@pytest.fixture(scope="module", params=["rclone", "ceph"])
+def direct(request, tmp_path_factory):
+    small = {"part_bytes": PART, "threads": 2, "read_seconds": 5}
+    if request.param == "ceph":
+        config = replace(request.getfixturevalue("ceph_server").new_user("faults"), **small)
+        with ObjectStore.open(config) as store:
+            store.ensure_bucket()
+        yield config
+        return
     with EmbeddedStore(tmp_path_factory.mktemp("rclone") / "store") as embedded:
-        config = replace(embedded.start(), part_bytes=PART, threads=2, read_seconds=5)
+        config = replace(embedded.start(), **small)
         with ObjectStore.open(config) as store:
             store.ensure_bucket()
         yield config

@@ -15,9 +15,13 @@ COMMANDS = {
     "pull": "osint_pipeline.cli.reading",
     "similar": "osint_pipeline.cli.reading",
     "verify": "osint_pipeline.cli.keeping",
-    "upload": "osint_pipeline.cli.keeping",
+    "upload": "osint_pipeline.cli.stores",
     "recover": "osint_pipeline.cli.keeping",
-    "store": "osint_pipeline.cli.keeping",
+    "store": "osint_pipeline.cli.stores",
+    "rebuild": "osint_pipeline.cli.rebuilding",
+    "reparse": "osint_pipeline.cli.rebuilding",
+    "spool": "osint_pipeline.cli.spool",
+    "keys": "osint_pipeline.cli.keys",
     "up": "osint_pipeline.cli.servers",
     "down": "osint_pipeline.cli.servers",
     "config": "osint_pipeline.cli.servers",
@@ -34,6 +38,10 @@ ABOUT = {
     "upload": "Bring what waits in the spool to the object store.",
     "recover": "Mend the spool after a crash.",
     "store": "Look at the object store.",
+    "rebuild": "Make the catalogue again from the object store alone.",
+    "reparse": "Read captured pages again with today's parsers.",
+    "spool": "Look at the spool, and delete local copies that may go.",
+    "keys": "Look at the archive's signing key, print it, put it back.",
     "up": "Start the embedded database and store and leave them running.",
     "down": "Stop the embedded database and store.",
     "config": "List every setting, its value and where it came from.",
@@ -70,7 +78,9 @@ def osint() -> None:
 def main() -> None:
     """Run the command line; nothing that a user can cause ends in a traceback."""
     from osint_pipeline.errors import Exit
+    from osint_pipeline.stopping import arm, leave
 
+    arm()
     try:
         code = int(osint.main(standalone_mode=False) or 0)
     except (SystemExit, BrokenPipeError):  # no command exits by itself: click and rich do when the reader went away
@@ -80,15 +90,17 @@ def main() -> None:
         sys.exit(Reader.code_if_gone)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
-        sys.exit(Exit.INTERRUPTED)
+        leave(sys.stdout, sys.stderr)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.BAD_INPUT)
     except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)
+        leave(sys.stdout, sys.stderr)
     except Exception as error:  # noqa: BLE001 - the outermost edge
         _say(error)
     else:
+        if code == Exit.INTERRUPTED:
+            leave(sys.stdout, sys.stderr)
         sys.exit(code)
 
 

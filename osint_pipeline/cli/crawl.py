@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from osint_pipeline.cli.common import Reader, as_json, console, print_json, read_date, sizes, table, workspace
-from osint_pipeline.crawling import INTERRUPTED
 from osint_pipeline.errors import Exit, UserError, explain
 from osint_pipeline.outcome import Summary
+from osint_pipeline.stopping import INTERRUPTED
 from storage.errors import StorageError
 from storage.rows import Outcome
 
@@ -65,8 +65,10 @@ def crawl(
             )
         except UnusableUrl as error:
             raise UserError(str(error), "write the whole address, as https://t.me/s/name") from error
+        from osint_pipeline.guarantees import known, last, require
         from osint_pipeline.recovery import recover
 
+        require(service, last(opened) if no_upload else known(opened))
         for mended in recover(opened):
             click.echo(f"recovered {mended.name}: {mended.sentence}", err=True)
         with _Progress() as progress:
@@ -110,9 +112,16 @@ def report(summaries: list[Summary], trouble: str | None, *, json_: bool) -> Non
         console().print(table(None, columns, map(_row, summaries), right=columns[4:]))
         for one in summaries:
             click.echo(f"run {one.run}" + (f": {one.reason}" if one.reason else ""))
+    for told in dict.fromkeys((one.what, one.advice) for one in _broken(summaries)):
+        click.echo(f"osint: {told[0]}\n       {told[1]}", err=True)
     if trouble:
         click.echo(f"not everything is in the store yet: {trouble}", err=True)
         click.echo("it waits in the spool; `osint upload` brings it there", err=True)
+
+
+def _broken(summaries: list[Summary]) -> list[UserError]:
+    """Explain what kept a run from keeping what it captured."""
+    return [explain(one.error) for one in summaries if isinstance(one.error, StorageError)]
 
 
 def _row(one: Summary) -> tuple[Any, ...]:

@@ -1,13 +1,22 @@
-"""`osint verify`, `osint upload`, `osint recover`, `osint store doctor`."""
+"""`osint verify`, `osint recover`."""
 
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import click
 
-from osint_pipeline.cli.common import Reader, as_json, console, print_json, sizes, table, workspace
+from osint_pipeline.cli.common import Reader, as_json, console, print_json, sizes, workspace
 from osint_pipeline.errors import Exit, UserError
+
+if TYPE_CHECKING:
+    from osint_pipeline.claims import Claim
+    from osint_pipeline.verify import Progress
+
+_SHOWN_SECONDS = 0.1
 
 
 @click.command(help="Check a post, capture or run by id, a WARC file by path or name, or everything.")
@@ -21,70 +30,86 @@ def verify(what: str | None, all_: bool, json_: bool) -> int:
         )
     Reader.code_if_gone = Exit.PARTIAL  # not everything was checked
     counts = {"PASS": 0, "FAIL": 0, "UNVERIFIABLE": 0}
-    with workspace() as opened:
-        for claim in _claims(opened, what):
+    with workspace() as opened, _Watched(json_) as watched:
+        for claim in _claims(opened, what, watched.at):
             counts[claim.result] += 1
             if json_:
                 print_json([claim.as_json()])
             elif claim.result != "PASS":
-                click.echo(
+                watched.say(
                     f"{claim.result} {claim.claim}: {claim.subject}: {claim.why}"
                     + (f" ({claim.clause})" if claim.clause else "")
                 )
     if not json_:
-        click.echo(f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['UNVERIFIABLE']} could not be checked")
+        total = f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['UNVERIFIABLE']} could not be checked"
+        click.echo(total + watched.read)
     if counts["FAIL"]:
         return Exit.FAILED
     return Exit.COMPLETE if counts["PASS"] and not counts["UNVERIFIABLE"] else Exit.PARTIAL
 
 
-def _claims(opened: Any, what: str | None) -> Any:
+class _Watched:
+    """Counts what is read, and shows it on a terminal: on stderr, so that the answers can be piped."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._status = None if quiet or not sys.stderr.isatty() else console(stderr=True).status("")
+        self._began, self._warcs, self._bytes = time.monotonic(), 0, 0
+        self._current, self._upto, self._shown = "", 0, 0.0
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def at(self, warc: str, upto_bytes: int) -> None:
+        """Note up to which of its bytes a WARC is checked."""
+        if warc != self._current:
+            self._current, self._upto, self._warcs = warc, 0, self._warcs + 1
+        self._bytes += max(0, upto_bytes - self._upto)
+        self._upto = max(self._upto, upto_bytes)
+        if self._status and time.monotonic() - self._shown > _SHOWN_SECONDS:
+            self._shown = time.monotonic()
+            self._status.update(f"{self._sums}: …{warc[-40:]}")
+
+    def say(self, sentence: str) -> None:
+        """Print an answer; on a terminal above the line that shows how far the check is."""
+        if self._status and sys.stdout.isatty():
+            self._status.console.print(sentence, markup=False, soft_wrap=True)
+        else:
+            click.echo(sentence)
+
+    @property
+    def read(self) -> str:
+        """What was read, as the end of a sentence; empty where only records were."""
+        return f"; {self._sums}" if self._warcs else ""
+
+    @property
+    def _sums(self) -> str:
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        files = "1 WARC" if self._warcs == 1 else f"{self._warcs} WARCs"
+        return f"{files}, {sizes(self._bytes)}, {self._bytes / seconds / 1e6:.1f} MB/s"
+
+
+def _claims(opened: Any, what: str | None, at: "Progress") -> "Iterator[Claim]":
     from osint_pipeline.verify import verify_all, verify_file, verify_records, verify_warc
 
     if what is None:
-        return verify_all(opened)
+        return verify_all(opened, at)
     try:
         return verify_records(opened, UUID(what))
     except ValueError:
         pass
     if named := opened.catalog.warcs(names=[Path(what).name]) if not Path(what).exists() else []:
-        return verify_warc(opened, named[0])
+        return verify_warc(opened, named[0], at)
     if not Path(what).is_file():
         raise UserError(
             f"{what} is no id, no file and no WARC of the catalogue", "`osint find` and `osint runs` list ids"
         )
-    return verify_file(Path(what))
-
-
-@click.command(help="Bring sealed WARCs to the object store: put once, read back, compared, then counted.")
-@as_json
-def upload(json_: bool) -> int:
-    from osint_pipeline.preserve import upload as drain
-
-    Reader.code_if_gone = Exit.PARTIAL
-    held = done = 0
-    with workspace() as opened:
-        for one in drain(opened):
-            held, done = held + bool(one.why), done + (not one.why)
-            if json_:
-                print_json(
-                    [
-                        {
-                            "warc": one.name,
-                            "key": one.key,
-                            "bytes": one.size_bytes,
-                            "preserved": not one.why,
-                            "why": one.why,
-                        }
-                    ]
-                )
-            elif one.why:
-                click.echo(f"held back {one.name}: {one.why}", err=True)
-            else:
-                click.echo(f"preserved {one.name} ({sizes(one.size_bytes)}) as {one.key}")
-    if not json_:
-        click.echo(f"{done} preserved, {held} held back" if done or held else "nothing waits in the spool")
-    return Exit.STORE if held else Exit.COMPLETE
+    return verify_file(Path(what), margin_seconds=opened.service.clock_margin_seconds, progress=at)
 
 
 @click.command(help="Mend the spool and the catalogue after a crash, and say what was cut.")
@@ -112,26 +137,3 @@ def recover(json_: bool) -> None:
                 click.echo(f"{one.name}: {one.sentence}")
     if not json_ and not count:
         click.echo("nothing to mend")
-
-
-@click.group(help="Look at the object store.")
-def store() -> None:
-    """Hold the commands about the store."""
-
-
-@store.command(help="Test which guarantees the object store keeps, with canaries of its own.")
-@as_json
-def doctor(json_: bool) -> int:
-    from storage.doctor import examine
-
-    with workspace() as opened:
-        rows = examine(opened.store)
-    if json_:
-        print_json(
-            {"guarantee": r.name, "verdict": r.verdict.value, "detail": r.detail, "what_we_do": r.what_we_do}
-            for r in rows
-        )
-    else:
-        cells = [(r.name, r.verdict.value.replace("_", " "), r.detail, r.what_we_do) for r in rows]
-        console().print(table(None, ("guarantee", "verdict", "seen", "what we do about it"), cells))
-    return Exit.COMPLETE

@@ -1,0 +1,149 @@
+"""Checks what a manifest says beyond its WARC's records: whose run it is, which manifest it follows, what the catalogue knows."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sqlalchemy import select
+
+from osint_pipeline.claims import Claim, Result, compared
+from osint_pipeline.preserve import cdxj_path, manifest_path
+from osint_pipeline.workspace import Workspace
+from storage.digest import file_sha256
+from storage.errors import DamagedWarc
+from storage.exchange import RecordRef
+from storage.loading import stream_records
+from storage.manifest import Manifest, read_manifest
+from storage.rows import WarcRow
+from storage.schema import records
+from storage.spool import warc_info
+
+CHAIN, CATALOGUE = "design.md, in the bucket", "design.md promise 6"
+_SERIES = re.compile(r"(?P<series>.+-\d+)-(?P<serial>\d{5})\.warc\.gz")
+_IN_WARCINFO = {"run": "run", "source": "isPartOf", "collector": "operator"}
+_NAMED_SOFTWARE = ("osint-pipeline", "scrapy", "python")
+_KEPT = (
+    "record_id",
+    "type",
+    "url",
+    "date",
+    "offset_bytes",
+    "length_bytes",
+    "record_sha256",
+    "block_sha256",
+    "payload_sha256",
+    "status",
+    "concurrent_to",
+    "refers_to",
+)
+
+
+def before(warc: str) -> str | None:
+    """Name the WARC before this one in its run; None for a run's first one and for names that are not ours."""
+    named = _SERIES.fullmatch(warc)
+    serial = int(named["serial"]) if named else 0
+    return f"{named['series']}-{serial - 1:05}.warc.gz" if named and serial else None
+
+
+def manifest_claims(warc: Path, known: Mapping[str, str]) -> Iterator[Claim]:
+    """Check the manifest beside a WARC against its warcinfo record and the manifest before it in its run.
+
+    `known` are the digests of manifests that the catalogue knows, by the names of their WARCs.
+    """
+    try:
+        manifest = read_manifest(manifest_path(warc))
+    except (DamagedWarc, OSError, UnicodeDecodeError):
+        return  # named by the check of the WARC itself
+    why = "; ".join(_contradictions(manifest, warc_info(warc)))
+    yield compared("manifest-facts", manifest.path.name, why, CHAIN)
+    yield from _chained(warc, manifest, known)
+
+
+def _contradictions(manifest: Manifest, told: Mapping[str, str]) -> Iterator[str]:
+    for name, field in _IN_WARCINFO.items():
+        wanted = manifest.extra.get(name)
+        if field in told and isinstance(wanted, str) and wanted.strip() != told[field]:
+            yield f"{name} is {wanted!r}, the warcinfo record's {field} {told[field]!r}"
+    software, said = manifest.extra.get("software"), told.get("software", "").split()
+    if not isinstance(software, dict) or not said:
+        return
+    for name in _NAMED_SOFTWARE:
+        if name in software and f"{name}/{software[name]}" not in said:
+            yield f"software {name} is {software[name]!r}, the warcinfo record's software {told['software']!r}"
+
+
+def _chained(warc: Path, manifest: Manifest, known: Mapping[str, str]) -> Iterator[Claim]:
+    subject, earlier = manifest.path.name, before(warc.name)
+    wanted = manifest.extra.get("previous_manifest_sha256")
+    if earlier is None:
+        if wanted is not None and _SERIES.fullmatch(warc.name):
+            why = f"it names {wanted} as the manifest before it, and is the first of its run"
+            yield compared("manifest-chained", subject, why, CHAIN)
+        return
+    beside = manifest_path(warc.with_name(earlier))
+    found = {file_sha256(beside)} if beside.is_file() else set[str]()
+    found |= {known[earlier]} if earlier in known else set()
+    if wanted is not None and found:
+        others = found - {wanted}
+        why = f"it names {wanted} as the manifest before it, that of {earlier} has {min(others)}" if others else ""
+        yield compared("manifest-chained", subject, why, CHAIN)
+        return
+    if wanted is None and not manifest.extra.get("recovered"):
+        why = f"it does not name the manifest of {earlier}, which stands before it in its run"
+        yield compared("manifest-chained", subject, why, CHAIN)
+        return
+    why = (
+        f"the manifest of {earlier} is not at hand"
+        if wanted
+        else "it was made by a recovery, without the one before it"
+    )
+    yield Claim(claim="manifest-chained", subject=subject, result=Result.UNVERIFIABLE, why=why, clause=CHAIN)
+
+
+def catalogue_claims(workspace: Workspace, warc: WarcRow, path: Path) -> Iterator[Claim]:
+    """Compare what stands beside a WARC on this machine with what the catalogue knows of it."""
+    for claim, beside in (("manifest-there", manifest_path(path)), ("index-there", cdxj_path(path))):
+        if not beside.is_file():
+            yield compared(
+                claim, beside.name, "it is not beside its sealed WARC; `osint recover` makes it again", CHAIN
+            )
+    manifest = manifest_path(path)
+    if not manifest.is_file():
+        return
+    if warc.manifest_sha256:
+        got = file_sha256(manifest)
+        why = "" if got == warc.manifest_sha256 else f"the catalogue says {warc.manifest_sha256}, the file has {got}"
+        yield compared("catalogue-manifest", manifest.name, why, CATALOGUE)
+    yield from record_claims(workspace, warc.name, manifest)
+
+
+def record_claims(workspace: Workspace, warc: str, manifest: Path) -> Iterator[Claim]:
+    """Compare the catalogue's records of a WARC with those of its manifest, both read in the order of the file."""
+    count = faults = 0
+    try:
+        theirs = read_manifest(manifest).records()
+        with workspace.catalog.begin() as connection:
+            query = select(records).where(records.c.warc == warc).order_by(records.c.offset_bytes)
+            for ref in stream_records(connection, query):
+                count += 1
+                there = next((one for one in theirs if one.offset_bytes >= ref.offset_bytes), None)
+                if why := _differs(ref, there):
+                    faults += 1
+                    subject = f"{warc} at byte {ref.offset_bytes}, record {ref.record_id}"
+                    yield compared("catalogue-record", subject, why, CATALOGUE)
+                    if there is None or there.offset_bytes != ref.offset_bytes:
+                        return  # what stands behind cannot be matched any more
+    except (DamagedWarc, UnicodeDecodeError):
+        return  # named by the check of the WARC itself
+    if count and not faults:
+        yield compared("catalogue-records", warc, "", CATALOGUE)
+
+
+def _differs(ref: RecordRef, there: RecordRef | None) -> str:
+    if there is None or there.offset_bytes != ref.offset_bytes:
+        return "the catalogue has a record here that the manifest has not"
+    for name in _KEPT:
+        mine, theirs = getattr(ref, name), getattr(there, name)
+        if mine != theirs:
+            return f"its {name.removesuffix('_bytes')} is {mine} in the catalogue, {theirs} in the manifest"
+    return ""

@@ -1,0 +1,128 @@
+"""Signed snapshots of what no WARC tells (sources as they are set now) in v1/state/: written after a change, stored later."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from osint_pipeline.keys import Signer, check_signature
+from osint_pipeline.workspace import Workspace
+from storage.durable import sync_folder, whole_file
+from storage.finding import list_sources
+
+PREFIX = "v1/state/"
+FORMAT = "osint-pipeline/state/1"
+_KEPT, _STORED = ".json", ".stored"
+_TIMES = ("created_at",)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A snapshot that was read: `sources` as keyword arguments of SourceRow; `doubts` are sentences about what else lies there."""
+
+    key: str
+    taken_at: datetime
+    sources: tuple[Mapping[str, Any], ...]
+    doubts: tuple[str, ...]
+
+
+def note_state(workspace: Workspace) -> Path | None:
+    """Write a snapshot to the data folder if anything changed since the last one there; its path, None if nothing did."""
+    folder = _folder(workspace)
+    last = _last(folder)
+    sources = [_plain(asdict(row)) for row in list_sources(workspace.catalog)]
+    if last and json.loads(last.read_text("ascii")).get("sources") == sources:
+        return None
+    signer = Signer.open(workspace.folder / "keys", workspace.service.key_passphrase)
+    taken_at = datetime.now(UTC)
+    body = {
+        "format": FORMAT,
+        "taken_at": taken_at.isoformat(timespec="microseconds"),
+        "previous_sha256": sha256(last.read_bytes()).hexdigest() if last else None,
+        "sources": sources,
+        "public_key": signer.public_hex,
+    }
+    text = canonical({**body, "signature": signer.sign(canonical(body))})
+    path = folder / f"{taken_at:%Y%m%dT%H%M%S.%fZ}-{sha256(text).hexdigest()[:16]}{_KEPT}"
+    with whole_file(path) as file:
+        file.write(text)
+    sync_folder(folder)
+    return path
+
+
+def store_state(workspace: Workspace) -> int:
+    """Bring the snapshots that wait to the store; how many. Raises StoreUnavailable, after which they go on waiting."""
+    folder, done = _folder(workspace), 0
+    for path in sorted(folder.glob("*" + _KEPT)):
+        marker = path.with_suffix(_STORED)
+        if marker.exists():
+            continue
+        data = path.read_bytes()
+        workspace.store.put_bytes_once(data, PREFIX + path.name, media_type="application/json")
+        workspace.catalog.add_event("state stored", PREFIX + path.name, sha256(data).hexdigest())
+        marker.touch()
+        done += 1
+    last = _last(folder)
+    for path in folder.glob("*" + _STORED):
+        if last and path.stem != last.stem:  # the store has it, and the newest is what the next is compared with
+            path.with_suffix(_KEPT).unlink(missing_ok=True)
+            path.unlink()
+    return done
+
+
+def newest_state(workspace: Workspace) -> State | None:
+    """Read the newest snapshot of the store whose signature holds; None if there is none."""
+    doubts: list[str] = []
+    own = Signer.known(workspace.folder / "keys", workspace.service.key_passphrase)
+    for key in sorted((one.key for one in workspace.store.list(PREFIX)), reverse=True):
+        try:
+            told = json.loads(b"".join(workspace.store.read(key)))
+            public, signature = str(told["public_key"]), str(told.pop("signature"))
+            if told["format"] != FORMAT or not check_signature(public, signature, canonical(told)):
+                raise ValueError("its signature does not hold")
+            sources = tuple(_typed(one) for one in told["sources"])
+        except (ValueError, KeyError, TypeError) as error:
+            doubts.append(f"{key} is not used: {error}")
+            continue
+        if public not in own:
+            doubts.append(f"{key} is signed by the key {public}, which this data folder does not hold: compare it")
+        return State(key, datetime.fromisoformat(told["taken_at"]), sources, tuple(doubts))
+    return None
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """Write JSON with sorted keys, no spaces, ASCII only: what is signed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _folder(workspace: Workspace) -> Path:
+    folder = workspace.folder / "state"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _last(folder: Path) -> Path | None:
+    return max(folder.glob("*" + _KEPT), default=None, key=os.fspath)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(_each(values))
+
+
+def _each(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        yield name, value.astimezone(UTC).isoformat() if isinstance(value, datetime) else _text(value)
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES}
+    return {**values, "id": UUID(values["id"]), **times}
