@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+TEST_JOBS ?= 2
 
 .PHONY: setup setup-dev demo test soak check lock clean
 
@@ -33,7 +34,7 @@ demo: setup
 	@$(BIN)/python -m osint_pipeline demo
 
 test: setup-dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 soak: setup-dev
 	@$(BIN)/python -m pytest -m soak --timeout 7200
@@ -54,3 +55,5 @@ clean:
 .PHONY: bench
 bench: setup-dev
 	@$(BIN)/python benchmarks/wire.py --pages 5000 --rounds 3 --long
+	@$(BIN)/python benchmarks/keep.py
+	@$(BIN)/python benchmarks/rebuild.py

@@ -97,7 +97,8 @@ class Workspace:
         if self._catalog is None:
             from storage.catalog import Catalog
 
-            self._catalog = Catalog.open(self.service.database_url or self._embedded_database())
+            url, patience = self.service.database_url, self.service.database_connect_seconds
+            self._catalog = Catalog.open(url or self._embedded_database(), connect_seconds=patience)
         return self._catalog
 
     def _embedded_database(self) -> str:

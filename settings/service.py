@@ -34,6 +34,7 @@ class Service:
     collector: str = _say("collector-1", "code of the person or account that collects; never a name")
     organisation: str = _say("unnamed", "who the collection is made for, as written into each WARC")
     database_url: str | None = _say(None, "PostgreSQL >= 15; none: the embedded one", secret=True)
+    database_connect_seconds: int = _say(10, "how long a connection to the database may take", at_least=1)
     s3_endpoint: str | None = _say(None, "URL of the object store; none: the embedded one")
     s3_bucket: str = _say("osint", "bucket that the captures go to")
     s3_region: str = _say("us-east-1", "region that requests are signed for")

@@ -81,7 +81,7 @@ class Catalog:
         self.engine = engine
 
     @classmethod
-    def open(cls, url: str, *, schema: str | None = None) -> Self:
+    def open(cls, url: str, *, schema: str | None = None, connect_seconds: int = 10) -> Self:
         """Connect, and bring the tables (of a schema, if one is named) to the newest migration, one process at a time.
 
         Raises DatabaseUnavailable, and SchemaTooNew if a newer program has been here.
@@ -91,7 +91,7 @@ class Catalog:
             _driver_url(url),
             pool_size=2,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "application_name": "osint-pipeline", **more},
+            connect_args={"connect_timeout": connect_seconds, "application_name": "osint-pipeline", **more},
         )
         catalog = cls(engine)
         try:
