@@ -15,6 +15,7 @@ from scrapy.utils.asyncio import AsyncioLoopingCall
 from twisted.python.failure import Failure
 
 from osint_pipeline.backpressure import Backpressure
+from osint_pipeline.errors import for_the_archive
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
 from osint_pipeline.outcome import Summary, Tally
@@ -245,6 +246,8 @@ class ReadingPipeline:
 
 def _judge(exception: Exception, request: Request) -> tuple[State, str]:
     """Tell what a failed request came to."""
+    if isinstance(exception, (StorageError, OSError)) and not isinstance(exception, ConnectionError):
+        return State.FAILED, for_the_archive(exception)
     said = (str(exception).strip().splitlines() or [""])[0][:300]
     if isinstance(exception, AddressRefused):
         return State.REFUSED, said

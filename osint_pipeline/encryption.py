@@ -37,7 +37,7 @@ def _mount(folder: Path) -> tuple[str, str]:
 
 
 def _is_crypt(device: str) -> bool:
-    """Follow a block device down to what it lies on: is one of them a dm-crypt mapping?"""
+    """Follow a block device down to all that it lies on: is each of them a dm-crypt mapping?"""
     block = _BLOCKS / device
     try:
         if (block / "dm" / "uuid").read_text("ascii").startswith("CRYPT-"):
@@ -48,7 +48,7 @@ def _is_crypt(device: str) -> bool:
         below = [(one / "dev").read_text("ascii").strip() for one in (block / "slaves").iterdir()]
     except OSError:
         return False
-    return any(_is_crypt(one) for one in below)
+    return bool(below) and all(_is_crypt(one) for one in below)
 
 
 def _has_policy(folder: Path) -> bool:

@@ -56,3 +56,21 @@ def explain(error: StorageError) -> UserError:
     if isinstance(error, DamagedWarc):
         return UserError(str(error), "run `osint verify` on it", Exit.FAILED)
     return UserError(str(error), "run `osint recover`", Exit.FAILED)
+
+
+_ARCHIVED = {
+    SpoolFull: "no space left for the spool",
+    SpoolHeld: "too much waits in the spool",
+    DatabaseUnavailable: "the catalogue could not be reached or used",
+    StoreUnavailable: "the object store could not be reached or used",
+    StoreDiffers: "the object store holds other bytes than ours",
+    DamagedWarc: "a WARC is damaged",
+}
+
+
+def for_the_archive(error: BaseException) -> str:
+    """Say what went wrong without a path, an address or a name of ours: it is written into the WARC."""
+    for kind, sentence in _ARCHIVED.items():
+        if isinstance(error, kind):
+            return sentence
+    return f"a fault of the machine or program: {type(error).__name__}"

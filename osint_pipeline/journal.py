@@ -1,14 +1,25 @@
 """Writes what a run tells the catalogue into its WARC first, synced, and then tells the catalogue the same."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from storage.catalog import Catalog
 from storage.ids import new_id
-from storage.journal import Entry, EntryKind, RunEnd, encode
+from storage.journal import Entry, EntryKind, RunEnd, as_written, encode
 from storage.rows import Batch, Committed, RunRow, SourceRow
 from storage.spool import WarcSeries
+
+IN_ORDER = 7421004  # the advisory lock under which entries about posts get their places and are told
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry
+    record_id: UUID
+    tried: bool = False
 
 
 class Journal:
@@ -20,36 +31,40 @@ class Journal:
     def __init__(self, series: WarcSeries, catalog: Catalog, run: RunRow, source: SourceRow) -> None:
         self.series, self.catalog = series, catalog
         self.run, self.source = replace(run, process=None), source
-        self._waiting: list[tuple[Entry, UUID]] = []
+        self._waiting: list[_Waiting] = []
 
     def begin(self) -> None:
-        """Write the run and its source."""
+        """Write the run and its source, and tell them."""
         self._write(EntryKind.BEGIN, run_row=self.run, source=self.source)
         self.tell()
 
+    @contextmanager
+    def in_order(self, batch: Batch) -> Iterator[None]:
+        """Keep others from writing and telling about posts meanwhile: those that two runs see are told as they are placed."""
+        with self.catalog.alone(IN_ORDER) if batch.posts or batch.media_results else nullcontext():
+            yield
+
     def write(self, batch: Batch) -> None:
-        """Write a batch and sync it with all that was appended before; tell() comes next."""
+        """Write a batch and sync it with all that was appended before; tell() comes next, inside the same in_order()."""
         self._write(EntryKind.BATCH, batch=batch)
 
     def replay(self, entry: Entry, record_id: UUID) -> Committed | None:
         """Tell the catalogue an entry of this run that was synced and never told, and write first that it is told now."""
-        self._write(EntryKind.REPLAY, replays=record_id)
-        place = self._waiting[-1][0].place
-        self.tell()
-        return self.catalog.tell(entry, record_id, place=place)
+        with self.catalog.alone(IN_ORDER):
+            self._write(EntryKind.REPLAY, replays=record_id)
+            place = self._waiting[-1].entry.place
+            self.tell()
+            return self.catalog.tell(entry, record_id, place=place)
 
     def reread(self, batch: Batch) -> Committed | None:
         """Write and tell a batch of posts read again."""
-        self._write(EntryKind.REREAD, batch=batch)
-        return self.tell()
+        with self.in_order(batch):
+            self._write(EntryKind.REREAD, batch=batch)
+            return self.tell()
 
     def end(self, end: RunEnd, detail: dict[str, Any]) -> None:
         """Write how the run ended; tell() comes after its WARCs are sealed."""
         self._write(EntryKind.END, end=end, run_row=replace(self.run, detail=detail), source=self.source)
-
-    def drop(self) -> None:
-        """Leave untold what waits: it turned out not to be so."""
-        self._waiting.clear()
 
     @property
     def waits(self) -> bool:
@@ -57,16 +72,42 @@ class Journal:
         return bool(self._waiting)
 
     def tell(self) -> Committed | None:
-        """Tell the catalogue what waits; what the last of it came to, None where it was told before."""
+        """Tell the catalogue what waits; what the last of it came to, None where it was told before.
+
+        What could not be told when it was written gets a new place first, as others may have been told meanwhile.
+        """
         committed: Committed | None = None
         while self._waiting:
-            committed = self.catalog.tell(*self._waiting[0])
-            del self._waiting[0]
+            first = self._waiting[0]
+            place = self._place_again(first) if first.tried and first.entry.batch else None
+            first.tried = True
+            committed = self.catalog.tell(first.entry, first.record_id, place=place)
+            self._waiting.remove(first)
         return committed
+
+    def told_before(self, batch: Batch) -> Committed:
+        """Say what a batch came to whose telling took effect while the answer was lost: its files are as they were given."""
+        return self.catalog.stored_media(batch)
+
+    def _place_again(self, late: _Waiting) -> int | None:
+        """Write that an entry is told now; None where it had been told, and the answer was lost."""
+        if late.record_id in self.catalog.told(self.run.id):
+            return None
+        replayed = Entry(
+            kind=EntryKind.REPLAY, run=self.run.id, place=self.catalog.next_place(), replays=late.record_id
+        )
+        record_id = new_id()
+        self._append(replayed, record_id)
+        self.catalog.tell(replayed, record_id)
+        return replayed.place
 
     def _write(self, kind: EntryKind, **told: Any) -> None:
         entry = Entry(kind=kind, run=self.run.id, place=self.catalog.next_place(), **told)
         record_id = new_id()
-        self.series.append_journal(encode(entry), entry.url, record_id)
+        self._waiting.append(_Waiting(self._append(entry, record_id), record_id))
+
+    def _append(self, entry: Entry, record_id: UUID) -> Entry:
+        block = encode(entry)
+        self.series.append_journal(block, entry.url, record_id)
         self.series.sync()
-        self._waiting.append((entry, record_id))
+        return as_written(entry, block)

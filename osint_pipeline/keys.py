@@ -45,6 +45,7 @@ class Signer:
         path = folder / NAME
         if not path.exists():
             _write(path, Ed25519PrivateKey.generate(), passphrase)
+        _sweep(path)
         return cls._of(_read(path, passphrase))
 
     @classmethod
@@ -159,6 +160,7 @@ def lock(folder: Path, passphrase: str) -> None:
     fresh = _fresh(path, key, passphrase)
     fresh.rename(path)
     sync_folder(folder)
+    _sweep(path)
 
 
 def _write(path: Path, key: Ed25519PrivateKey, passphrase: str | None) -> None:
@@ -167,10 +169,17 @@ def _write(path: Path, key: Ed25519PrivateKey, passphrase: str | None) -> None:
     fresh = _fresh(path, key, passphrase)
     try:
         os.link(fresh, path)  # unlike rename it replaces nothing
-    except FileExistsError:
-        pass
-    fresh.unlink()
+    except (FileExistsError, FileNotFoundError):  # another's key is there; it may have swept ours away
+        if not path.exists():
+            raise
+    fresh.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a writer left that was killed: an open copy of the key, or of one that was never used."""
+    for left in path.parent.glob(f"{path.name}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _fresh(path: Path, key: Ed25519PrivateKey, passphrase: str | None) -> Path:

@@ -18,6 +18,7 @@ class Mending:
 
     def __init__(self, workspace: Workspace, run: RunRow, source: SourceRow) -> None:
         self.workspace, self.run, self.source = workspace, run, source
+        self.troubles: list[str] = []  # sentences about entries that could not be told
         self._series: WarcSeries | None = None
         self._journal: Journal | None = None
 

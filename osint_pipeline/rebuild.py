@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
+
 from osint_pipeline.errors import UserError
-from osint_pipeline.recovery import begin_lost_run, run_of_info
+from osint_pipeline.recovery import ALONE, begin_lost_run, run_of_info, what_there_is
 from osint_pipeline.rereading import capture_again
 from osint_pipeline.retrieve import Archive
 from osint_pipeline.state import newest_state
@@ -24,7 +26,7 @@ from storage.exchange import RecordRef, RecordType
 from storage.journal import Entry, EntryKind, NoEntry, decode, is_journal, told_by
 from storage.loading import load_records
 from storage.manifest import MANIFEST_SUFFIX, WARC_SUFFIX, Manifest, read_manifest
-from storage.objects import Found, ObjectStore
+from storage.objects import Found, ObjectMissing, ObjectStore, RangeShort
 from storage.records import open_warc, read_record
 from storage.refs import ref_of
 from storage.rows import Batch, RecordRow, SourceRow, WarcRow, WarcState
@@ -71,24 +73,31 @@ class _Told:
     ref: RecordRef
 
 
-def rebuild(workspace: Workspace, *, read_back: bool = True, progress: Progress | None = None) -> Rebuilt:
+def rebuild(
+    workspace: Workspace, *, read_back: bool = True, lock: bool = True, progress: Progress | None = None
+) -> Rebuilt:
     """Fill an empty catalogue from the store. Raises UserError if it is not empty, StoreUnavailable.
 
     `read_back`: read every WARC to its end and compare its SHA-256, as preservation needs; without it they are
     called uploaded. What the spool alone holds is not told: `osint recover` does that afterwards.
     """
     catalog = workspace.catalog
-    if not catalog.is_empty():
-        raise UserError(
-            "the catalogue is not empty", "name an empty database in OSINT_DATABASE_URL, or use `osint rebuild --check`"
-        )
     with ExitStack() as stack:
+        if lock:  # against another rebuild, and a recovery
+            stack.enter_context(catalog.alone(ALONE))
+        if catalog.rebuilding_since() is None and not catalog.is_empty():
+            raise UserError(
+                "the catalogue is not empty",
+                "name an empty database in OSINT_DATABASE_URL, or use `osint rebuild --check`",
+            )
+        catalog.begin_rebuilding()
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=workspace.folder)))
         work = _Rebuilding(workspace, read_back, scratch, progress or _silent)
         work.sources()  # first: a run finds its source by these ids
         work.warcs()
         work.journal()
         work.before_the_journal()
+        catalog.end_rebuilding()
     facts = {"warcs": work.done.warcs, "records": work.done.records, "entries": work.done.entries}
     catalog.add_event("rebuilt", workspace.service.s3_bucket, None, facts)
     return work.done
@@ -100,6 +109,7 @@ class _Rebuilding:
         self.catalog, self.store, self.done = workspace.catalog, workspace.store, Rebuilt()
         self.told: list[_Told] = []
         self.without_journal: list[_Warc] = []
+        self.names: set[str] = set()
 
     def warcs(self) -> None:
         """Read every manifest; write the rows of its WARC and records, and note its journal entries."""
@@ -114,8 +124,15 @@ class _Rebuilding:
             self.progress("manifests", number, len(manifests))
             if isinstance(warc, str):
                 self.done.troubles.append(f"{key}: {warc}")
-            else:
+                continue
+            if warc.manifest.name in self.names:
+                self.done.troubles.append(f"{key}: a second WARC of this name; the first by key is used")
+                continue
+            self.names.add(warc.manifest.name)
+            try:
                 self._tell_of(warc)
+            except (DamagedWarc, DBAPIError) as error:
+                self.done.troubles.append(f"{key}: {_short(error)}")
 
     def _fetch(self, key: str, found: dict[str, Found]) -> _Warc | str:
         """Bring a manifest here, and prove the WARC that it commits; a sentence where that cannot be done."""
@@ -135,18 +152,24 @@ class _Rebuilding:
                 return f"its WARC has {there.size_bytes if there else 0} bytes, not {manifest.size_bytes}"
             if self.read_back and (got := self.store.sha256_of(warc, version)) != manifest.sha256:
                 return f"its WARC has sha256 {got}, not {manifest.sha256}"
+            run = _run_of(self.store, manifest, warc)
         except DamagedWarc as error:
             return error.why
-        return _Warc(manifest, digest.hexdigest(), warc, _run_of(self.store, manifest, warc), version)
+        except (ObjectMissing, RangeShort) as error:
+            return str(error)
+        return _Warc(manifest, digest.hexdigest(), warc, run, version)
 
     def _tell_of(self, warc: _Warc) -> None:
         rows, journal = 0, False
         refs = self._refs(warc)
         while some := list(islice(refs, _ROWS_AT_ONCE)):
             for ref in filter(is_journal, some):
-                _, kind, place = told_by(ref.url)
-                self.told.append(_Told(place, kind, warc.key, warc.version_id, ref))
                 journal = True
+                try:
+                    _, kind, place = told_by(ref.url)
+                    self.told.append(_Told(place, kind, warc.key, warc.version_id, ref))
+                except NoEntry as error:
+                    self.done.troubles.append(f"{warc.key} at byte {ref.offset_bytes}: {error}")
             batch = tuple(
                 RecordRow(ref=ref, run_id=warc.run, capture_id=ref.capture)
                 for ref in some
@@ -183,9 +206,13 @@ class _Rebuilding:
         ordered = sorted(self.told, key=lambda told: (late.get(told.ref.record_id, told.place), told.place))
         for number, (told, entry) in enumerate(self._entries(ordered)):
             self.progress("journal", number, len(ordered))
-            if entry is not None:
+            if entry is None:
+                continue
+            try:
                 self.catalog.tell(entry, told.ref.record_id, place=late.get(told.ref.record_id))
                 self.done.entries += 1
+            except DBAPIError as error:  # what it refers to was lost: the others must not be lost with it
+                self.done.troubles.append(f"{told.key} at byte {told.ref.offset_bytes}: {_short(error)}")
         if ordered:
             self.catalog.skip_places(max(told.place for told in ordered))
 
@@ -198,7 +225,10 @@ class _Rebuilding:
 
     def _entry(self, told: _Told) -> Entry | str:
         ref = told.ref
-        member = self.store.read_range(told.key, ref.offset_bytes, ref.length_bytes, told.version_id)
+        try:
+            member = self.store.read_range(told.key, ref.offset_bytes, ref.length_bytes, told.version_id)
+        except (ObjectMissing, RangeShort) as error:
+            return str(error)
         if hashlib.sha256(member).hexdigest() != ref.record_sha256:
             return "the journal entry does not have its digest"
         try:
@@ -224,6 +254,8 @@ class _Rebuilding:
                     capture_again(archive, refs, id_=capture, run=run.id, source=source.id, spider=source.spider)
                 )
                 self.done.captures_read_again += 1
+            end = what_there_is(self.workspace, run.id, "made again from WARCs without a journal (0.1.0)")
+            self.catalog.end_run(run.id, end.outcome, end.counters, ended_at=end.ended_at, reason=end.reason)
 
     def sources(self) -> None:
         """Write the sources as the newest signed state has them; those that no run ever visited are among them."""
@@ -298,6 +330,12 @@ def _warc_row(warc: _Warc, state: WarcState) -> WarcRow:
         version_id=warc.version_id,
         manifest_sha256=warc.manifest_sha256,
     )
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, DamagedWarc):
+        return error.why
+    return " ".join(str(getattr(error, "orig", error)).split())[:300]
 
 
 def _silent(what: str, done: int, of: int) -> None:

@@ -11,7 +11,7 @@ from osint_pipeline.journal import Journal
 from osint_pipeline.outcome import Tally
 from storage.exchange import Exchange, Original, RecordRef, RecordType, Resource
 from storage.http import PayloadDigest, payload_of
-from storage.rows import Batch, CaptureRow, Committed, MediaRow, RecordRow
+from storage.rows import Batch, CaptureRow, MediaRow, RecordRow
 from storage.spool import WarcSeries
 
 
@@ -112,7 +112,8 @@ class Recorder:
         """Sync what was appended, then commit what it proves; tell whether there was anything. One at a time."""
         with self._flushing:
             if self._written is not None:
-                self._tell(self._written)
+                with self.journal.in_order(self._written):
+                    self._tell(self._written)
             with self._lock:
                 ready, self._ready = self._ready, _Ready()
                 ready.rest += self.pictures.take(self._open.keys())
@@ -121,21 +122,27 @@ class Recorder:
             if batch == Batch():
                 return False
             try:
-                self.journal.write(batch)
+                with self.journal.in_order(batch):
+                    self.journal.write(batch)
+                    self._tell(batch)
             except BaseException:
-                with self._lock:
-                    later, self._ready = self._ready, ready
-                    ready.captures += later.captures
-                    ready.records += later.records
-                    ready.rest += later.rest
+                if self._written is not batch:
+                    self._take_back(ready)
                 raise
-            self._tell(batch)
             return True
+
+    def _take_back(self, ready: _Ready) -> None:
+        """Let what could not be written wait for the next flush, before what came since."""
+        with self._lock:
+            later, self._ready = self._ready, ready
+            ready.captures += later.captures
+            ready.records += later.records
+            ready.rest += later.rest
 
     def _tell(self, batch: Batch) -> None:
         """Tell the catalogue a batch that is written; where it cannot be told, the next flush begins with it."""
         self._written = batch
-        committed = self.journal.tell() or Committed()
+        committed = self.journal.tell() or self.journal.told_before(batch)
         self._written = None
         self.known.settle(row.ref for row in batch.records)
         with self._lock:

@@ -9,6 +9,7 @@ from itertools import islice
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from osint_pipeline.mending import Mending, mending
 from osint_pipeline.retrieve import Archive
@@ -16,7 +17,7 @@ from osint_pipeline.run import process_start, register_sealed
 from osint_pipeline.workspace import Workspace
 from storage.catalog import Catalog, UnfinishedRun
 from storage.exchange import RecordRef, RecordType
-from storage.journal import Entry, EntryKind, RunEnd, decode, is_journal, told_by
+from storage.journal import Entry, EntryKind, NoEntry, RunEnd, decode, is_journal, told_by
 from storage.loading import records_by_capture
 from storage.manifest import SealedWarc, sealed_from
 from storage.records import open_warc, read_record
@@ -27,6 +28,7 @@ from storage.spool import Recovered, warc_info
 
 NOBODY = UUID(int=0)
 ALONE = 7421003  # the advisory lock that lets one recovery work at a time
+GONE = "its process ended before the run did; what it had not reached is not counted"
 _ROWS_AT_ONCE, _CAPTURES_AT_ONCE = 2000, 100
 
 
@@ -48,6 +50,8 @@ def recover(workspace: Workspace) -> Iterator[Mended]:
         )
     with workspace.catalog.alone(ALONE):
         yield from _tell_of_warcs(workspace)
+        for run_id in workspace.catalog.ends_untold():
+            _write_end_of(workspace, run_id)
         for run in workspace.catalog.unfinished_runs():
             if not _alive(run):
                 _end(workspace, run.id)
@@ -64,7 +68,8 @@ def _tell_of_warcs(workspace: Workspace) -> Iterator[Mended]:
             by_run.setdefault(run, []).append(sealed)
     for run_id, warcs in by_run.items():
         if run_id not in _living(workspace):  # asked anew for each: a run may have begun meanwhile
-            _register(workspace, run_id, warcs)
+            for trouble in _register(workspace, run_id, warcs):
+                yield Mended(name=f"run {run_id}", sentence=trouble)
             for sealed in warcs:
                 yield Mended(name=sealed.name, sentence="is in the catalogue now")
 
@@ -73,8 +78,8 @@ def _living(workspace: Workspace) -> set[UUID]:
     return {run.id for run in workspace.catalog.unfinished_runs() if _alive(run)}
 
 
-def _register(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> None:
-    """Tell the catalogue of a dead run's sealed WARCs, and of what in them was synced but not told."""
+def _register(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> list[str]:
+    """Tell the catalogue of a dead run's sealed WARCs, and of what in them was synced but not told; what could not be told."""
     run, source = workspace.catalog.begun_run(run_id) or _lost_run(workspace, run_id, warcs)
     with mending(workspace, run, source) as mended:
         replay(workspace, mended, warcs)
@@ -86,6 +91,7 @@ def _register(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> No
         ended = workspace.catalog.run_end(run_id)
         if ended and (mended.wrote or not workspace.catalog.end_is_told(run_id)):
             _write_end(mended, ended)
+        return mended.troubles
 
 
 def replay(workspace: Workspace, mended: Mending, warcs: list[SealedWarc]) -> None:
@@ -96,9 +102,17 @@ def replay(workspace: Workspace, mended: Mending, warcs: list[SealedWarc]) -> No
         (ref, warc) for warc in warcs for ref in records_in(warc) if is_journal(ref) and ref.record_id not in told
     ]
     for ref, warc in sorted(untold, key=_place):
-        entry = read_entry(warc, ref)
-        if not (ended and entry.kind is EntryKind.END):
+        try:
+            entry = read_entry(warc, ref)
+        except NoEntry as error:
+            mended.troubles.append(f"{ref.record_id} in {warc.path.name}: {error}")
+            continue
+        if ended and entry.kind is EntryKind.END:
+            continue
+        try:
             mended.journal.replay(entry, ref.record_id)
+        except DBAPIError as error:  # what it says cannot be kept: the others must not wait for it
+            mended.troubles.append(f"journal entry {ref.record_id} in {warc.path.name} cannot be told: {_short(error)}")
 
 
 def tell_of_records(workspace: Workspace, run_id: UUID, refs: Iterator[RecordRef]) -> None:
@@ -183,7 +197,10 @@ def _told_run(warcs: list[SealedWarc]) -> tuple[RunRow, SourceRow] | None:
 
 
 def _place(found: tuple[RecordRef, SealedWarc]) -> int:
-    return told_by(found[0].url)[2]
+    try:
+        return told_by(found[0].url)[2]
+    except NoEntry:
+        return 0  # told of when it is read
 
 
 def _alive(run: UnfinishedRun) -> bool:
@@ -203,7 +220,19 @@ def _end(workspace: Workspace, run_id: UUID) -> None:
     with mending(workspace, *begun) as mended:
         replay(workspace, mended, [sealed_from(path) for path in paths if path])
         if workspace.catalog.run_end(run_id) is None:
-            _write_end(mended, _what_there_is(workspace, run_id))
+            _write_end(mended, what_there_is(workspace, run_id))
+
+
+def _write_end_of(workspace: Workspace, run_id: UUID) -> None:
+    """Write the end of a run that the catalogue knows and the archive does not."""
+    begun, ended = workspace.catalog.begun_run(run_id), workspace.catalog.run_end(run_id)
+    if begun and ended:
+        with mending(workspace, *begun) as mended:
+            _write_end(mended, ended)
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "orig", error)).split())[:200]
 
 
 def _write_end(mended: Mending, ended: RunEnd) -> None:
@@ -213,7 +242,8 @@ def _write_end(mended: Mending, ended: RunEnd) -> None:
     mended.journal.tell()
 
 
-def _what_there_is(workspace: Workspace, run_id: UUID) -> RunEnd:
+def what_there_is(workspace: Workspace, run_id: UUID, reason: str = GONE) -> RunEnd:
+    """Say how a run ended by what the catalogue has of it."""
     of_run = select(captures.c.id).where(captures.c.run_id == run_id)
     states = select(captures.c.state, func.count()).where(captures.c.run_id == run_id).group_by(captures.c.state)
     posts = select(func.count()).where(version_captures.c.capture_id.in_(of_run))
@@ -233,7 +263,6 @@ def _what_there_is(workspace: Workspace, run_id: UUID) -> RunEnd:
             bytes=int(connection.scalar(size) or 0),
         )
     outcome = Outcome.PARTIAL if counters.captured else Outcome.FAILED
-    reason = "its process ended before the run did; what it had not reached is not counted"
     return RunEnd(outcome=outcome, ended_at=datetime.now(UTC), counters=counters, reason=reason)
 
 

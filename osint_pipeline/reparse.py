@@ -12,6 +12,7 @@ from osint_pipeline.mending import Mending, mending
 from osint_pipeline.posts import page_batch
 from osint_pipeline.rereading import read_again
 from osint_pipeline.retrieve import Archive
+from osint_pipeline.run import this_process
 from osint_pipeline.technical import software
 from osint_pipeline.workspace import Workspace
 from storage.finding import list_sources
@@ -98,6 +99,7 @@ class _Rereading:
             started_at=datetime.now(UTC),
             versions=software(),
             detail={"act": "reparse"},
+            process=this_process(),
             id=new_id(),
         )
         if not write:

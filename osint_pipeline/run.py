@@ -15,6 +15,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
+from osint_pipeline.errors import for_the_archive
 from osint_pipeline.guarantees import last
 from osint_pipeline.journal import Journal
 from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
@@ -82,7 +83,7 @@ class Run:
             attempt=attempt,
             versions=software(),
             detail=self.detail,
-            process=f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}",
+            process=this_process(),
         )
         workspace.catalog.begin_run(row)
         self.series = self._open_series(attempt)
@@ -216,8 +217,6 @@ class Run:
             self.journal.end(ended, {**self.detail, "edited": self.tally.edited})
             whole = self.recorder.settled
         sealed = self._seal(whole)
-        if self.broken:
-            ended = self._how_it_ended(reason, limit)
         with self._noting():
             self._tell_the_end(ended)
         return Summary(
@@ -225,7 +224,7 @@ class Run:
             outcome=ended.outcome,
             tally=self.tally,
             warc_files=len(sealed),
-            reason=self.broken or ended.reason,
+            reason=str(self.error) if self.error else ended.reason,
             source=self.source.url,
             spider=self.source.spider,
             error=self.error,
@@ -234,7 +233,7 @@ class Run:
     def break_off(self, error: Exception) -> None:
         """Note that the run can no longer keep what it captures; the first reason stands."""
         if self.error is None:
-            self.error, self.broken = error, str(error)
+            self.error, self.broken = error, for_the_archive(error)
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -247,14 +246,20 @@ class Run:
         broken = self.broken or reason
         outcome = decide(self.tally, broken=broken, unread=len(self.unread), known_refusals=self.known_refusals)
         why = broken or (self.unread[0] if self.unread else None) or limit
+        why = why and self._without_our_paths(why)
         return RunEnd(outcome=outcome, ended_at=datetime.now(UTC), counters=self.tally.counters(), reason=why)
 
+    def _without_our_paths(self, text: str) -> str:
+        """Take this machine's folders out of what is written into the archive: they may name a person."""
+        service = self.workspace.service
+        for folder in sorted({str(service.spool), str(service.home), str(Path.home())}, key=len, reverse=True):
+            text = text.replace(folder, "...") if len(folder) > 1 else text
+        return text
+
     def _tell_the_end(self, ended: RunEnd) -> None:
-        """End the run in the catalogue; by the journal's entry unless something went wrong after that was written."""
-        if not self.broken:
+        """End the run in the catalogue: by the journal's entry, or without one where nothing can be written any more."""
+        if self.journal.waits:
             self.journal.tell()
-            return
-        self.journal.drop()
         detail = {**self.detail, "edited": self.tally.edited}
         self.workspace.catalog.end_run(
             self.id, ended.outcome, ended.counters, ended_at=ended.ended_at, reason=ended.reason, detail=detail
@@ -303,7 +308,7 @@ class Run:
             final_url=wanted.final_url,
             kind=CaptureKind(wanted.kind),
             state=state,
-            reason=reason,
+            reason=reason and self._without_our_paths(reason),
             verdict=verdict.value if verdict else None,
             status=wanted.status,
             media_type=wanted.media_type,
@@ -316,6 +321,11 @@ class Run:
         self.recorder.close(row)
         if wanted.kind != "page":
             self.recorder.end_file(wanted.url, row)
+
+
+def this_process() -> str:
+    """Name this process among all of all machines, for `osint recover`."""
+    return f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}"
 
 
 def process_start(pid: int) -> str:

@@ -3,8 +3,8 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from osint_pipeline.keys import Signer, check_signature
 from osint_pipeline.workspace import Workspace
 from storage.durable import sync_folder, whole_file
 from storage.finding import list_sources
+from storage.objects import Found
 
 PREFIX = "v1/state/"
 FORMAT = "osint-pipeline/state/1"
 _KEPT, _STORED = ".json", ".stored"
 _TIMES = ("created_at",)
+_LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ def note_state(workspace: Workspace) -> Path | None:
         return None
     signer = Signer.open(workspace.folder / "keys", workspace.service.key_passphrase)
     taken_at = datetime.now(UTC)
+    if last and taken_at <= (before := datetime.fromisoformat(json.loads(last.read_text("ascii"))["taken_at"])):
+        taken_at = before + timedelta(microseconds=1)  # the clock went back: the order of snapshots does not
     body = {
         "format": FORMAT,
         "taken_at": taken_at.isoformat(timespec="microseconds"),
@@ -48,7 +52,7 @@ def note_state(workspace: Workspace) -> Path | None:
         "public_key": signer.public_hex,
     }
     text = canonical({**body, "signature": signer.sign(canonical(body))})
-    path = folder / f"{taken_at:%Y%m%dT%H%M%S.%fZ}-{sha256(text).hexdigest()[:16]}{_KEPT}"
+    path = folder / _name(taken_at, text)
     with whole_file(path) as file:
         file.write(text)
     sync_folder(folder)
@@ -76,23 +80,46 @@ def store_state(workspace: Workspace) -> int:
 
 
 def newest_state(workspace: Workspace) -> State | None:
-    """Read the newest snapshot of the store whose signature holds; None if there is none."""
+    """Read the newest snapshot of the store whose signature holds, one of our own keys before any other; None if there is none.
+
+    A snapshot that was taken away, with all that came after it, is not missed: that needs an anchor outside.
+    """
     doubts: list[str] = []
     own = Signer.known(workspace.folder / "keys", workspace.service.key_passphrase)
-    for key in sorted((one.key for one in workspace.store.list(PREFIX)), reverse=True):
+    strangers: list[State] = []
+    for found in sorted(workspace.store.list(PREFIX), key=_key, reverse=True):
         try:
-            told = json.loads(b"".join(workspace.store.read(key)))
-            public, signature = str(told["public_key"]), str(told.pop("signature"))
-            if told["format"] != FORMAT or not check_signature(public, signature, canonical(told)):
-                raise ValueError("its signature does not hold")
-            sources = tuple(_typed(one) for one in told["sources"])
-        except (ValueError, KeyError, TypeError) as error:
-            doubts.append(f"{key} is not used: {error}")
+            if found.size_bytes > _LIMIT_BYTES:
+                raise ValueError(f"it has {found.size_bytes} bytes")
+            state, public = _read(found.key, b"".join(workspace.store.read(found.key)))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            doubts.append(f"{found.key} is not used: {error}")
             continue
-        if public not in own:
-            doubts.append(f"{key} is signed by the key {public}, which this data folder does not hold: compare it")
-        return State(key, datetime.fromisoformat(told["taken_at"]), sources, tuple(doubts))
-    return None
+        if public in own:
+            return replace(state, doubts=tuple(doubts))
+        doubts.append(f"{found.key} is signed by the key {public}, which this data folder does not hold: compare it")
+        strangers.append(state)
+    return replace(strangers[0], doubts=tuple(doubts)) if strangers else None
+
+
+def _read(key: str, text: bytes) -> tuple[State, str]:
+    """Read a snapshot: what it says, and the public key that it is signed by. Raises ValueError, KeyError, TypeError."""
+    told = json.loads(text)
+    public, signature = str(told["public_key"]), str(told.pop("signature"))
+    if told["format"] != FORMAT or not check_signature(public, signature, canonical(told)):
+        raise ValueError("its signature does not hold")
+    taken_at = datetime.fromisoformat(told["taken_at"])
+    if key != PREFIX + _name(taken_at, text):
+        raise ValueError("it lies under another name than its own")
+    return State(key, taken_at, tuple(_typed(one) for one in told["sources"]), ()), public
+
+
+def _name(taken_at: datetime, text: bytes) -> str:
+    return f"{taken_at:%Y%m%dT%H%M%S.%fZ}-{sha256(text).hexdigest()[:16]}{_KEPT}"
+
+
+def _key(found: Found) -> str:
+    return found.key
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:

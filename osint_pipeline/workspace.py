@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.fetch.guard import Guard, read_networks
 from settings.service import Service, private_folder
 from storage.ownership import Claim, Owner
@@ -29,6 +30,7 @@ class Workspace:
     """
 
     service: Service
+    rebuilds: bool = False  # whether the catalogue may be used while it is not whole
     _catalog: "Catalog | None" = None
     _store: "ObjectStore | None" = None
     _store_config: "S3 | None" = None
@@ -99,6 +101,10 @@ class Workspace:
 
             url, patience = self.service.database_url, self.service.database_connect_seconds
             self._catalog = Catalog.open(url or self._embedded_database(), connect_seconds=patience)
+            if not self.rebuilds and (since := self._catalog.rebuilding_since()):
+                what = f"the catalogue is being made again since {since:%Y-%m-%d %H:%M:%S}Z"
+                advice = "wait for `osint rebuild`; if it was interrupted, run it again: it begins anew"
+                raise UserError(what, advice, Exit.DATABASE)
         return self._catalog
 
     def _embedded_database(self) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from storage import events
-from storage.copying import copy_batch
+from storage.copying import copy_batch, storable_json
 from storage.errors import DatabaseUnavailable
 from storage.exchange import Original, RecordRef
 from storage.ids import new_id
@@ -31,15 +31,19 @@ from storage.rows import (
     Outcome,
     RunRow,
     SourceRow,
+    StoredMedia,
     WarcRow,
     WarcState,
 )
-from storage.schema import captures, journal, media, records, runs, sources, warc_files
+from storage.schema import captures, journal, media, metadata, rebuilding, records, runs, sources, warc_files
 from storage.versions import write_posts
 
 _ORIGINALS = """
 SELECT DISTINCT ON (payload_sha256) id, url, date, payload_sha256 FROM records
 WHERE payload_sha256 = ANY(%s) AND type = 'response' AND truncated IS NULL ORDER BY payload_sha256, date, id
+"""
+_NEXT_PLACE = """
+SELECT setval('journal_place', greatest(nextval('journal_place'), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
 """
 _FINGERPRINTS = """
 COPY (SELECT id, hash FROM fingerprints WHERE hash IS NOT NULL AND algorithm = %s AND (%s::text IS NULL OR version = %s)
@@ -136,9 +140,13 @@ class Catalog:
             return _commit(connection, batch)
 
     def next_place(self) -> int:
-        """Give the place of the next journal entry: greater than all given before, to whatever process."""
+        """Give the place of the next journal entry: greater than all given before, to whatever process.
+
+        It is the server's clock in microseconds where that is ahead of the last place, so that a catalogue begun anew goes on
+        behind the places of the one that was lost.
+        """
         with self.begin() as connection:
-            return int(connection.scalar(text("SELECT nextval('journal_place')")) or 0)
+            return int(connection.scalar(text(_NEXT_PLACE)) or 0)
 
     def tell(self, entry: Entry, record_id: UUID, *, place: int | None = None) -> Committed | None:
         """Write what a journal entry tells, once: None where the catalogue has been told this record before.
@@ -149,8 +157,8 @@ class Catalog:
         told = {"record_id": record_id, "run_id": entry.run, "kind": entry.kind}
         told |= {"place": entry.place if place is None else place}
         with self.begin() as connection:
-            first = connection.execute(insert(journal).values(told).on_conflict_do_nothing())
-            if first.rowcount == 0:
+            first = insert(journal).values(told).on_conflict_do_nothing().returning(journal.c.record_id)
+            if connection.execute(first).first() is None:
                 return None
             if entry.run_row and entry.source:
                 _ensure_run(connection, entry.run_row, entry.source)
@@ -163,6 +171,24 @@ class Catalog:
         """Let the next place be greater than this one."""
         with self.begin() as connection:
             connection.execute(select(func.setval("journal_place", place)))
+
+    def rebuilding_since(self) -> datetime | None:
+        """Tell since when this catalogue is being made again from the store; None where it is whole."""
+        with self.begin() as connection:
+            return connection.scalar(select(rebuilding.c.since))
+
+    def begin_rebuilding(self) -> None:
+        """Mark the catalogue as being made again; what an earlier attempt left is thrown away."""
+        with self.begin() as connection:
+            if connection.scalar(select(rebuilding.c.since)) is not None:
+                names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+                connection.execute(text(f"TRUNCATE {names}"))
+            connection.execute(rebuilding.insert().values(since=func.now()))
+
+    def end_rebuilding(self) -> None:
+        """Say that the catalogue is whole."""
+        with self.begin() as connection:
+            connection.execute(rebuilding.delete())
 
     def is_empty(self) -> bool:
         """Tell whether the catalogue knows of no run and no WARC."""
@@ -183,6 +209,19 @@ class Catalog:
             with self.begin() as connection:
                 connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
 
+    def stored_media(self, batch: Batch) -> Committed:
+        """Find the rows of a batch's files that were written by their own ids; those of posts seen before are left out."""
+        wanted = [one.id for post in batch.posts for one in post.media]
+        with self.begin() as connection:
+            found = connection.execute(
+                select(media.c.id, media.c.state, media.c.file_capture_id).where(media.c.id.in_(wanted))
+            )
+            rows = {
+                row.id: StoredMedia(id=row.id, state=MediaState(row.state), file_capture_id=row.file_capture_id)
+                for row in found
+            }
+        return Committed(media=rows)
+
     def told(self, run_id: UUID) -> set[UUID]:
         """List the journal entries of a run that this catalogue has been told, by their record ids."""
         with self.begin() as connection:
@@ -193,6 +232,15 @@ class Catalog:
         known = select(journal.c.place).where(journal.c.run_id == run_id, journal.c.kind == EntryKind.END)
         with self.begin() as connection:
             return connection.execute(known.limit(1)).first() is not None
+
+    def ends_untold(self) -> list[UUID]:
+        """List the runs with a journal that have ended and whose end it does not know."""
+        begun = select(journal.c.run_id).where(journal.c.run_id == runs.c.id)
+        wanted = select(runs.c.id).where(
+            runs.c.ended_at.is_not(None), begun.exists(), ~begun.where(journal.c.kind == EntryKind.END).exists()
+        )
+        with self.begin() as connection:
+            return list(connection.scalars(wanted.order_by(runs.c.started_at)))
 
     def unclosed_captures(self, run_id: UUID) -> list[UUID]:
         """List the captures of a run that records name and no row tells of: their process ended before they did."""
@@ -263,7 +311,7 @@ class Catalog:
     def begin_run(self, row: RunRow) -> None:
         """Write a run before its first request."""
         with self.begin() as connection:
-            connection.execute(runs.insert().values(asdict(row)))
+            connection.execute(runs.insert().values(_storable(asdict(row))))
 
     def end_run(
         self,
@@ -280,7 +328,7 @@ class Catalog:
         values = {**asdict(counters), "outcome": outcome, "ended_at": ended_at, "reason": reason, "process": None}
         if detail is not None:
             values["detail"] = dict(detail)
-        ended = update(runs).where(runs.c.id == run_id, runs.c.ended_at.is_(None)).values(values)
+        ended = update(runs).where(runs.c.id == run_id, runs.c.ended_at.is_(None)).values(_storable(values))
         if attempt is not None:
             ended = ended.where(runs.c.attempt == attempt)
         with self.begin() as connection:
@@ -410,8 +458,9 @@ def _ensure_run(connection: Connection, run: RunRow, source: SourceRow) -> None:
     same = select(sources.c.id).where(sources.c.url == source.url, sources.c.spider == source.spider)
     there = connection.scalar(same)
     if there is None:
-        connection.execute(sources.insert().values({**asdict(source), "slug": _free_slug(connection, source.slug)}))
-    connection.execute(runs.insert().values({**asdict(run), "source_id": there or source.id}))
+        slug = _free_slug(connection, source.slug)
+        connection.execute(sources.insert().values(_storable({**asdict(source), "slug": slug})))
+    connection.execute(runs.insert().values(_storable({**asdict(run), "source_id": there or source.id})))
 
 
 def _of_its_source(connection: Connection, entry: Entry) -> Batch:
@@ -439,14 +488,22 @@ def _end(connection: Connection, entry: Entry) -> None:
     assert entry.end and entry.run_row
     values = {**asdict(entry.end.counters), "outcome": entry.end.outcome, "ended_at": entry.end.ended_at}
     values |= {"reason": entry.end.reason, "detail": dict(entry.run_row.detail), "process": None}
-    connection.execute(update(runs).where(runs.c.id == entry.run).values(values))
+    connection.execute(update(runs).where(runs.c.id == entry.run).values(_storable(values)))
+
+
+def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Make texts and JSON what PostgreSQL can keep, as COPY's rows are made."""
+    return {
+        key: storable_json(value) if isinstance(value, (Mapping, list, tuple, str)) else value
+        for key, value in values.items()
+    }
 
 
 def _write_results(connection: Connection, results: Iterable[MediaResult]) -> None:
     for one in sorted(results, key=_media_id):
         wanted = update(media).where(media.c.id == one.media_id, media.c.state != MediaState.CAPTURED)
         values = {key: value for key, value in asdict(one).items() if key != "media_id"}
-        connection.execute(wanted.values(values))
+        connection.execute(wanted.values(_storable(values)))
 
 
 def _media_id(result: MediaResult) -> UUID:

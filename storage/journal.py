@@ -6,14 +6,17 @@ same catalogue; the references to records stand in the manifests and are not rep
 """
 
 import json
+import math
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from storage.copying import storable_json
 from storage.exchange import RecordRef
 from storage.rows import Batch, Counters, Outcome, RunRow, SourceRow
 
@@ -65,10 +68,19 @@ class NoEntry(ValueError):
 
 
 def encode(entry: Entry) -> bytes:
-    """Write an entry as JSON in ASCII, without the references to records."""
+    """Write an entry as JSON in ASCII, without the references to records; values as PostgreSQL can keep them, NaN as null."""
     if entry.batch:
         entry = replace(entry, batch=replace(entry.batch, records=()))
-    return json.dumps(msgspec.to_builtins(entry), separators=(",", ":")).encode("ascii")
+    plain = _finite(storable_json(msgspec.to_builtins(entry)))
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def as_written(entry: Entry, block: bytes) -> Entry:
+    """Give the entry as it reads from its block, with its references to records: the catalogue is told what the WARC says."""
+    read = decode(block)
+    if entry.batch and read.batch:
+        return replace(read, batch=replace(read.batch, records=entry.batch.records))
+    return read
 
 
 def decode(block: bytes) -> Entry:
@@ -92,3 +104,11 @@ def told_by(url: str) -> tuple[UUID, EntryKind, int]:
         return UUID(run), EntryKind(kind), int(place)
     except ValueError as error:
         raise NoEntry(f"{url!r} names no journal entry") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list) else value

@@ -58,7 +58,7 @@ def _id() -> Column[Any]:
 
 
 def _count(name: str) -> Column[Any]:
-    return Column(name, Integer, nullable=False, server_default=text("0"))
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
 
 sources = Table(
@@ -259,8 +259,8 @@ fingerprints = Table(
 similar = Table(
     "similar",
     metadata,
-    Column("fingerprint_id", Uuid, ForeignKey("fingerprints.id", name="similar_fingerprint_id_fkey")),
-    Column("earlier_id", Uuid, ForeignKey("fingerprints.id", name="similar_earlier_id_fkey")),
+    Column("fingerprint_id", Uuid),  # no foreign keys: the WARC that the earlier one stood in may be lost
+    Column("earlier_id", Uuid),
     Column("distance", Integer, nullable=False),
     PrimaryKeyConstraint("fingerprint_id", "earlier_id", name="similar_pkey"),
     Index("similar_earlier_id_idx", "earlier_id"),
@@ -307,7 +307,10 @@ journal = Table(  # the entries of WARCs (storage/journal.py) that this catalogu
     Column("kind", Text, nullable=False),
     Column("place", BigInteger, nullable=False),
     Index("journal_run_id_idx", "run_id"),
+    Index("journal_place_idx", "place"),
 )
+
+rebuilding = Table("rebuilding", metadata, Column("since", TIME, nullable=False))  # one row while it is made again
 
 gaps = Table(
     "gaps",

@@ -27,9 +27,9 @@ class Reader:
 
 
 @contextmanager
-def workspace() -> Iterator[Workspace]:
+def workspace(*, rebuilds: bool = False) -> Iterator[Workspace]:
     """Open the workspace that the settings name, and close it."""
-    with Workspace(load().service) as opened:
+    with Workspace(load().service, rebuilds=rebuilds) as opened:
         yield opened
 
 

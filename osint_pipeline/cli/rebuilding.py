@@ -20,7 +20,7 @@ def rebuild(check: bool, quick: bool, json_: bool) -> int:
     from osint_pipeline.rebuild import rebuild as make
 
     Reader.code_if_gone = Exit.PARTIAL
-    with workspace() as opened:
+    with workspace(rebuilds=not check) as opened:
         if check:
             return _check(opened, read_back=not quick, json_=json_)
         done = make(opened, read_back=not quick, progress=_progress(json_))
@@ -37,7 +37,7 @@ def _check(opened: Any, *, read_back: bool, json_: bool) -> int:
     from osint_pipeline.sameness import compare
 
     with opened.catalog.scratch() as fresh, beside(opened, fresh) as other:
-        done = make(other, read_back=read_back, progress=_progress(json_))
+        done = make(other, read_back=read_back, lock=False, progress=_progress(json_))
         rows = list(compare(opened.catalog, fresh))
     differing = sum(row.differing for row in rows)
     if json_:

@@ -1,0 +1,282 @@
+"""What stands in the journal is what the catalogue is told: once, in order, and whatever a hostile page wrote."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from conftest import plain
+from sqlalchemy import text
+
+from osint_pipeline.outcome import Summary
+from osint_pipeline.preserve import upload
+from osint_pipeline.rebuild import beside, rebuild
+from osint_pipeline.recovery import recover
+from osint_pipeline.run import Run
+from osint_pipeline.sameness import compare
+from osint_pipeline.source import make_sources
+from osint_pipeline.state import PREFIX, newest_state
+from osint_pipeline.workspace import Workspace
+from settings.service import load
+from spiders.page import Media, MediaKind, Page, Post, PostKind, Verdict
+from storage.errors import DatabaseUnavailable
+from storage.exchange import Exchange
+from storage.ids import new_id
+from storage.journal import Entry, EntryKind, as_written, decode, encode
+from storage.rows import Batch, CaptureState, GapRow
+
+URL = "https://t.me/s/kanal"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, embedded_url: str) -> Iterator[Workspace]:
+    """A data folder and a database of its own, with the embedded store."""
+    environ = {"OSINT_HOME": str(tmp_path / "home"), "OSINT_DATABASE_URL": plain(embedded_url)}
+    with Workspace(load({"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environ}).service) as opened:
+        yield opened
+
+
+def begin(workspace: Workspace, url: str = URL) -> Run:
+    (source,) = make_sources([url], spider="telegram", render="never", robots="obey", proxy=None)
+    return Run(workspace, source)
+
+
+def see(run: Run, *texts: str, first: int = 1, media: tuple[Media, ...] = ()) -> UUID:
+    """Capture a page whose posts have these texts."""
+    body = "\n".join(texts).encode("utf-8", "replace")
+    wanted, now = run.want(URL, "page"), datetime.now(UTC)
+    exchange = Exchange(
+        url=URL, method="GET", started_at=now, ended_at=now, request=b"GET / HTTP/1.1\r\n\r\n", response=HEAD + body
+    )
+    ref = run.recorder.exchange(exchange, wanted)
+    run.answered(wanted, url=URL, status=200, media_type="text/html", refs=[ref])
+    posts = tuple(
+        Post(
+            kind=PostKind.POST,
+            platform="telegram",
+            url=f"{URL}/{n}",
+            channel="kanal",
+            post_id=str(n),
+            text=one,
+            media=media,
+        )
+        for n, one in enumerate(texts, first)
+    )
+    run.read(wanted, Page(url=URL, verdict=Verdict.CONTENT, channel="kanal", posts=posts), None)
+    return wanted
+
+
+def mend_and_compare(workspace: Workspace) -> dict[str, str]:
+    """Recover, upload, rebuild beside: the tables that differ, with the first difference."""
+    list(recover(workspace))
+    assert not list(recover(workspace)), "a second recovery finds something to mend"
+    assert all(one.why is None for one in upload(workspace))
+    with workspace.catalog.scratch() as fresh, beside(workspace, fresh) as other:
+        done = rebuild(other, lock=False)
+        assert done.troubles == []
+        return {row.table: row.first for row in compare(workspace.catalog, fresh) if row.differing}
+
+
+def test_what_a_hostile_page_writes_is_told_and_rebuilt(workspace: Workspace) -> None:
+    """NUL, lone surrogates, huge numbers, NaN: in texts, reasons, files and counters."""
+    run = begin(workspace)
+    odd = Media(
+        kind=MediaKind.VIDEO,
+        url="https://cdn.example/a\x00\ud800.mp4",
+        duration_seconds=float("nan"),
+        title="\udfff\ud800",
+    )
+    see(run, "NUL \x00, \ud83d\ude00 in halves, \ud800 alone", media=(odd,))
+    file = run.want("https://cdn.example/a\x00\ud800.mp4", "file")
+    run.gave_up(file, CaptureState.FAILED, "HTTP/1.1 500 bad\x00reason \ud800")
+    see(run, "far", first=999_999_999_999_999)
+    summary = run.end(reason="stopped \x00 for \ud800 a reason")
+    assert summary.tally.gaps > 1 << 40 and summary.error is None
+    assert mend_and_compare(workspace) == {}
+
+
+def test_an_entry_is_told_once(workspace: Workspace) -> None:
+    run = begin(workspace)
+    gap = GapRow(run_id=run.id, source_id=run.source_id, channel="kanal", first=3, last=5)
+    entry = Entry(kind=EntryKind.BATCH, run=run.id, place=workspace.catalog.next_place(), batch=Batch(gaps=(gap,)))
+    record = new_id()
+    assert workspace.catalog.tell(entry, record) is not None
+    assert workspace.catalog.tell(entry, record) is None
+    with workspace.catalog.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM gaps")) == 1
+    run.end()
+
+
+def test_an_entry_whose_answer_was_lost_is_not_told_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit takes effect and the connection breaks before we hear of it: the next flush goes on."""
+    run = begin(workspace)
+    see(run, "first", media=(Media(kind=MediaKind.PHOTO, url="https://cdn.example/1.jpg"),))
+    tell = workspace.catalog.tell
+
+    def tell_and_break(*given, **more):  # type: ignore[no-untyped-def]
+        tell(*given, **more)
+        monkeypatch.setattr(workspace.catalog, "tell", tell)
+        raise DatabaseUnavailable("here", "the answer was lost")
+
+    monkeypatch.setattr(workspace.catalog, "tell", tell_and_break)
+    with pytest.raises(DatabaseUnavailable):
+        run.flush()
+    file = run.want("https://cdn.example/1.jpg", "file")
+    run.gave_up(file, CaptureState.FAILED, "gone")
+    see(run, "second", first=2)
+    summary = run.end()
+    assert (summary.outcome, summary.error) == ("partial", None)
+    with workspace.catalog.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM posts")) == 2
+        assert connection.scalar(text("SELECT state FROM media")) == "failed"
+    assert mend_and_compare(workspace) == {}
+
+
+def test_what_waited_for_the_database_is_told_in_the_order_of_its_telling(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run's entry waits out a broken connection while another run is told of the same post."""
+    late, quick = begin(workspace), begin(workspace)
+    see(late, "as it was first")
+    broken = DatabaseUnavailable("here", "away")
+    with monkeypatch.context() as patched:
+        patched.setattr(type(workspace.catalog), "tell", lambda *_, **__: (_ for _ in ()).throw(broken))
+        with pytest.raises(DatabaseUnavailable):
+            late.flush()
+    see(quick, "as it was later")
+    quick.flush()
+    late.flush()
+    quick.end()
+    late.end()
+    with workspace.catalog.begin() as connection:
+        told = connection.scalars(text("SELECT text FROM post_versions ORDER BY version")).all()
+    assert told == ["as it was later", "as it was first"]
+    assert mend_and_compare(workspace) == {}
+
+
+def test_a_run_that_broke_off_is_rebuilt_as_it_ended(workspace: Workspace) -> None:
+    run = begin(workspace)
+    see(run, "kept")
+    home = str(workspace.folder)
+    run.break_off(DatabaseUnavailable(f"postgresql://osint:***@/postgres?host={home}", "is away"))
+    summary = run.end()
+    assert "is away" in (summary.reason or "")
+    assert mend_and_compare(workspace) == {}
+    assert_nothing_of_ours_is_archived(workspace, home, summary)
+
+
+def assert_nothing_of_ours_is_archived(workspace: Workspace, home: str, summary: Summary) -> None:
+    """No path and no address of this machine stands in a WARC or manifest."""
+    import gzip
+
+    for path in workspace.spool.sealed_folder.iterdir():
+        data = path.read_bytes()
+        data = gzip.decompress(data) if path.name.endswith(".gz") else data
+        for secret in (home, str(Path.home()), os.uname().nodename, "postgresql://"):
+            assert secret.encode() not in data, (path.name, secret)
+
+
+def test_a_catalogue_begun_anew_goes_on_behind_the_lost_one(workspace: Workspace, empty_database_url: str) -> None:
+    """The database is lost and nobody rebuilds it before the next crawl: places go on growing."""
+    run = begin(workspace)
+    see(run, "before")
+    run.end()
+    before = workspace.catalog.next_place()
+    other = replace(workspace.service, database_url=plain(empty_database_url))
+    with Workspace(other) as fresh:
+        assert fresh.catalog.next_place() > before
+
+
+def test_a_damaged_store_gives_what_is_left_and_names_what_is_not(workspace: Workspace) -> None:
+    for number in range(3):
+        run = begin(workspace, f"{URL}{number}")
+        see(run, f"text {number}")
+        run.end()
+    assert all(one.why is None for one in upload(workspace))
+    store = workspace.store
+    first, second, _ = sorted(one.key for one in store.list("v1/warc/") if one.key.endswith(".manifest.json"))
+    for suffix in (".warc.gz", ".manifest.json"):
+        key = second.removesuffix(".manifest.json") + suffix
+        store.put_bytes_once(b"".join(store.read(key)), key.replace("v1/warc/", "v1/warc/x-a-copy/"))
+    lost = first.replace(".manifest.json", ".warc.gz").rsplit("/", 1)[1]
+    (path,) = (workspace.folder / "store" / "data").rglob(lost)
+    path.unlink()
+    with workspace.catalog.scratch() as fresh, beside(workspace, fresh) as other:
+        done = rebuild(other, lock=False)
+        assert done.warcs == 2 and len(done.troubles) == 2
+        assert any("its WARC is missing" in one for one in done.troubles)
+        assert any("a second WARC of this name" in one for one in done.troubles)
+        with fresh.begin() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM posts")) == 2
+
+
+def test_a_rebuild_that_was_killed_is_begun_anew_and_nothing_else_is_done_meanwhile(
+    workspace: Workspace, empty_database_url: str
+) -> None:
+    run = begin(workspace)
+    see(run, "one")
+    run.end()
+    assert all(one.why is None for one in upload(workspace))
+    service = replace(workspace.service, database_url=plain(empty_database_url))
+    with Workspace(service, rebuilds=True) as other:
+        other.catalog.begin_rebuilding()  # and then it was killed
+    from osint_pipeline.errors import UserError
+
+    with Workspace(service) as other, pytest.raises(UserError, match="being made again"):
+        _ = other.catalog
+    with Workspace(service, rebuilds=True) as other:
+        assert rebuild(other).entries >= 3
+    with Workspace(service) as other:
+        assert not [row for row in compare(workspace.catalog, other.catalog) if row.differing]
+
+
+def test_a_snapshot_of_a_stranger_or_of_yesterday_does_not_win(workspace: Workspace, tmp_path: Path) -> None:
+    run = begin(workspace)
+    run.end()
+    list(upload(workspace))
+    ours = newest_state(workspace)
+    assert ours is not None
+    old = b"".join(workspace.store.read(ours.key))
+    begin(workspace, "https://t.me/s/another").end()
+    list(upload(workspace))
+    newest = newest_state(workspace)
+    assert newest is not None and newest.key > ours.key and len(newest.sources) == 2
+    workspace.store.put_bytes_once(old, f"{PREFIX}29991231T000000.000000Z-{'0' * 16}.json")
+    workspace.store.put_bytes_once(b"[" * 200_000, f"{PREFIX}29991231T000001.000000Z-{'1' * 16}.json")
+    stranger = Workspace(replace(workspace.service, home=tmp_path / "stranger", spool=tmp_path / "stranger" / "spool"))
+    from osint_pipeline.state import note_state
+
+    (tmp_path / "stranger").mkdir()
+    stranger._catalog = workspace.catalog
+    path = note_state(stranger)
+    assert path is not None
+    workspace.store.put_bytes_once(path.read_bytes(), PREFIX + path.name)
+    found = newest_state(workspace)
+    assert found is not None and found.key == newest.key
+    assert any("another name than its own" in one for one in found.doubts)
+    assert any("is signed by the key" in one for one in found.doubts)
+
+
+def test_what_is_written_is_what_is_told() -> None:
+    entry = Entry(kind=EntryKind.BATCH, run=new_id(), place=7, batch=Batch())
+    block = encode(entry)
+    assert block.isascii() and decode(block) == as_written(entry, block) == entry
+
+
+def test_recover_leaves_a_living_reparse_alone(workspace: Workspace) -> None:
+    from osint_pipeline.run import this_process
+    from storage.rows import RunRow
+
+    source = begin(workspace)
+    source.end()
+    row = RunRow(
+        source_id=source.source_id, started_at=datetime.now(UTC), detail={"act": "reparse"}, process=this_process()
+    )
+    workspace.catalog.begin_run(row)
+    assert list(recover(workspace)) == []
