@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -83,16 +86,16 @@ class _Crawls:
                 cut.cancel()
                 every.result()
         finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
             arm()  # what comes after the crawl (the upload) ends as any command does
 
     async def all(self, sources: Sequence[Source]) -> None:
         from osint_pipeline.crawl import RunExtension
 
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self.stop)
+        for (
+            number
+        ) in SIGNALS:  # not the loop's own: a parser that holds the loop up must not keep the end from being timed
+            signal.signal(number, partial(self._asked_to_stop, loop))
         RunExtension.finished = self.summaries.append
         RunExtension.progress = self.progress
         for source in sources:
@@ -121,6 +124,12 @@ class _Crawls:
             render=source.render,
         )
 
+    def _asked_to_stop(self, loop: asyncio.AbstractEventLoop, number: int, frame: FrameType | None) -> None:
+        """Time the end, from within the signal's handler, and let the loop do the rest when it comes to it."""
+        if not self.stopping:
+            last_call(self.workspace.service.stop_seconds + END_SECONDS)
+        loop.call_soon_threadsafe(self.stop)
+
     def stop(self) -> None:
         """End the crawl under way: open requests may finish within OSINT_STOP_SECONDS; called again, at once."""
         from osint_pipeline.crawl import end_crawl
@@ -130,7 +139,6 @@ class _Crawls:
             self.cutting = loop.create_task(self.cut())
             return
         self.stopping = True
-        last_call(self.workspace.service.stop_seconds + END_SECONDS)
         if self._crawler is not None and self._crawler._engine is not None:
             end_crawl(self._crawler, INTERRUPTED)
         loop.call_later(self.workspace.service.stop_seconds, self.stop)

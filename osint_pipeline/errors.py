@@ -52,7 +52,7 @@ def explain(error: StorageError) -> UserError:
     if isinstance(error, SpoolHeld):
         return UserError(str(error), "see `osint spool`; `osint upload` brings what waits to the store", Exit.DISK)
     if isinstance(error, SpoolNotOurs):
-        return UserError(str(error), "mount its disk or set OSINT_SPOOL; `osint spool adopt` makes it this archive's")
+        return UserError(str(error), error.advice)
     if isinstance(error, DamagedWarc):
         return UserError(str(error), "run `osint verify` on it", Exit.FAILED)
     return UserError(str(error), "run `osint recover`", Exit.FAILED)

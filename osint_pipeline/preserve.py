@@ -1,5 +1,7 @@
 """Brings sealed WARCs to the object store: checked, put once, read back, then said so; the manifest last."""
 
+import fcntl
+import os
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -90,12 +92,39 @@ def preserve(workspace: Workspace, warc: WarcRow) -> Preserved:
     Where the store gives back other bytes than ours, ours go into quarantine; the WARC stays sealed, its local copy
     stays, and a person decides.
     """
-    path = workspace.local_copy(warc.name)
     key = key_of(warc, _slug(workspace, warc))
-    if path is None:
-        return _held_back(workspace, warc, key, "its file is not in the spool")
+    with _mine(workspace, warc) as path:
+        (warc,) = workspace.catalog.warcs(names=[warc.name])
+        if warc.state is WarcState.PRESERVED:  # another upload did it meanwhile
+            return Preserved(name=warc.name, run=warc.run_id, key=warc.key or key, size_bytes=warc.size_bytes or 0)
+        if path is None:
+            return _held_back(workspace, warc, key, "its file is not in the spool")
+        return _preserve(workspace, warc, path, key)
+
+
+@contextmanager
+def _mine(workspace: Workspace, warc: WarcRow) -> Iterator[Path | None]:
+    """Hold the lock of a WARC's file, so that one upload or clean-up at a time has it; None where there is no file."""
+    path = workspace.local_copy(warc.name)
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else -1
+    except FileNotFoundError:
+        number = -1
+    if number < 0:
+        yield None
+        return
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield path if path and path.exists() else None
+    finally:
+        os.close(number)
+
+
+def _preserve(workspace: Workspace, warc: WarcRow, path: Path, key: str) -> Preserved:
     manifest = manifest_path(path)
-    bad = [finding for finding in check_warc(path, manifest) if finding.result is Result.FAIL]
+    if warc.manifest_sha256 and (not manifest.exists() or file_sha256(manifest) != warc.manifest_sha256):
+        return _held_back(workspace, warc, key, "its manifest is not the one that it was sealed with")
+    bad = [finding for finding in check_warc(path, manifest, sha256=warc.sha256) if finding.result is Result.FAIL]
     if bad:
         return _held_back(
             workspace, warc, key, f"it does not pass its own check: {bad[0].rule} at byte {bad[0].offset}"

@@ -16,6 +16,7 @@ from osint_pipeline.retrieve import Archive
 from osint_pipeline.run import process_start, register_sealed
 from osint_pipeline.workspace import Workspace
 from storage.catalog import Catalog, UnfinishedRun
+from storage.errors import DamagedWarc
 from storage.exchange import RecordRef, RecordType
 from storage.journal import Entry, EntryKind, NoEntry, RunEnd, decode, is_journal, told_by
 from storage.loading import records_by_capture
@@ -45,6 +46,8 @@ class Mended:
 def recover(workspace: Workspace) -> Iterator[Mended]:
     """Mend the spool and the catalogue after any crash. May run at any time: what a living run writes is left alone."""
     for found in workspace.spool.recover():
+        if found.sealed and found.reason == "manifest missing":
+            _seal_again(workspace, found.sealed)
         yield Mended(
             name=found.name, sentence=_sentence(found), kept_records=found.kept_records, cut_bytes=found.cut_bytes
         )
@@ -53,7 +56,7 @@ def recover(workspace: Workspace) -> Iterator[Mended]:
         for run_id in workspace.catalog.ends_untold():
             _write_end_of(workspace, run_id)
         for run in workspace.catalog.unfinished_runs():
-            if not _alive(run):
+            if not _alive(run) or (_of_another_machine(run) and _wrote_here(workspace, run.id)):
                 _end(workspace, run.id)
                 yield Mended(name=f"run {run.id}", sentence="its process is gone; ended with what it had captured")
 
@@ -62,9 +65,14 @@ def _tell_of_warcs(workspace: Workspace) -> Iterator[Mended]:
     """Tell the catalogue of the sealed WARCs that it does not know."""
     known = {warc.name for warc in workspace.catalog.warcs() if warc.state != WarcState.OPEN}
     by_run: dict[UUID, list[SealedWarc]] = {}
-    for sealed in workspace.spool.sealed():
-        if sealed.path.name not in known:
-            run = UUID(warc_info(sealed.path).get("run", str(NOBODY)))
+    for path in workspace.spool.sealed_paths():
+        if path.name in known:
+            continue
+        try:
+            run, sealed = UUID(warc_info(path).get("run", str(NOBODY))), sealed_from(path)
+        except (DamagedWarc, ValueError, OSError) as error:  # this one waits for a person; the others go on
+            yield Mended(name=path.name, sentence=f"was left as it is: {error}")
+        else:
             by_run.setdefault(run, []).append(sealed)
     for run_id, warcs in by_run.items():
         if run_id not in _living(workspace):  # asked anew for each: a run may have begun meanwhile
@@ -74,8 +82,16 @@ def _tell_of_warcs(workspace: Workspace) -> Iterator[Mended]:
                 yield Mended(name=sealed.name, sentence="is in the catalogue now")
 
 
+def _seal_again(workspace: Workspace, sealed: SealedWarc) -> None:
+    """Tell the catalogue of the manifest that was written anew for a WARC which it knows."""
+    for warc in workspace.catalog.warcs(names=[sealed.path.name]):
+        register_sealed(workspace.catalog, sealed, warc.run_id)
+
+
 def _living(workspace: Workspace) -> set[UUID]:
-    return {run.id for run in workspace.catalog.unfinished_runs() if _alive(run)}
+    """Name the runs that may still write to this spool: it is this machine's alone, so those of its living processes."""
+    runs = workspace.catalog.unfinished_runs()
+    return {run.id for run in runs if _alive(run) and not _of_another_machine(run)}
 
 
 def _register(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> list[str]:
@@ -210,6 +226,15 @@ def _alive(run: UnfinishedRun) -> bool:
     if host != socket.gethostname():
         return True  # another machine's: its own recover decides
     return pid.isdigit() and process_start(int(pid)) == started != ""
+
+
+def _of_another_machine(run: UnfinishedRun) -> bool:
+    return run.process is not None and run.process.rsplit(":", 2)[0] != socket.gethostname()
+
+
+def _wrote_here(workspace: Workspace, run_id: UUID) -> bool:
+    """Tell whether a run wrote to our spool: then its machine had our name before it had another, and the run is over."""
+    return any(workspace.local_copy(warc.name) for warc in workspace.catalog.warcs(run_id=run_id))
 
 
 def _end(workspace: Workspace, run_id: UUID) -> None:

@@ -37,7 +37,7 @@ class Agreement:
             self._known = array("Q", sorted(array("Q", (_low(ref.record_id) for ref in self._manifest.records()))))
             self._refs = self._manifest.records()
             self._next = next(self._refs, None)
-        except (DamagedWarc, OSError, UnicodeDecodeError) as error:
+        except (DamagedWarc, OSError) as error:
             self._unreadable = f"the manifest cannot be read: {error}"
 
     def compare(self, ref: RecordRef) -> Iterator[tuple[str, str]]:
@@ -106,7 +106,7 @@ class Agreement:
     def _forward(self) -> None:
         try:
             self._next = next(self._refs, None)
-        except DamagedWarc as error:
+        except (DamagedWarc, OSError) as error:
             self._next, self._unreadable = None, f"the manifest cannot be read: {error}"
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,8 @@ from storage.rules import PROFILES, gzip_faults, untimely, violations
 
 MANIFEST_CLAUSE = "manifest"  # where the rule is ours and no clause of the standard's
 INDEX_CLAUSE = "index"
+_NAMED = 100  # faults of one kind of one record: a header of 1 MiB may have 100,000
+_WHY_CHARACTERS, _ID_CHARACTERS = 2000, 200  # of a finding: what a header says may be 1 MiB long
 
 
 class Result(StrEnum):
@@ -112,7 +115,7 @@ class _Check:
             untimely(header, self._latest),
             gzip_faults(streamed.gzip_start, self._latest),
         ):
-            for one in rules:
+            for one in islice(rules, _NAMED):
                 yield self._say(streamed, Result.FAIL, one.rule, one.why, one.clause)
         if header.type == "revisit" and (profile := header.get("WARC-Profile")) not in PROFILES:
             why = f"profile {profile} is not known here, so its block cannot be interpreted"
@@ -175,12 +178,17 @@ class _Check:
 
     def _late(self, offset: int) -> Iterator[Finding]:
         """Judge the references of a record once all identifiers are known."""
-        header = self._references.header_at(offset)
+        try:
+            header = self._references.header_at(offset)
+            differences = list(self._references.differences(header))
+        except DamagedWarc as error:
+            yield from self._damage(error)
+            return
         own = header.get("WARC-Record-ID")
-        for name, target, clause in self._references.missing(header):
-            why = f"{name} names {target}, which is not in this file"
+        for name, target, clause in islice(self._references.missing(header), _NAMED):
+            why = f"{name} names {_cut(target, _ID_CHARACTERS)}, which is not in this file"
             yield self._file(Result.UNVERIFIABLE, "reference", why, clause, offset, own)
-        for why, clause in self._references.differences(header):
+        for why, clause in differences:
             yield self._file(Result.FAIL, "revisit-target", why, clause, offset, own)
 
     def _damage(self, error: DamagedWarc) -> Iterator[Finding]:
@@ -222,6 +230,11 @@ class _Check:
             why = f"there is no {self._index.name} beside the manifest"
             yield self._file(Result.UNVERIFIABLE, "index", why, INDEX_CLAUSE, 0)
             return
+        except OSError as error:
+            result = Result.FAIL if isinstance(error, IsADirectoryError) else Result.UNVERIFIABLE
+            why = f"{self._index.name} cannot be read: {error.strerror}"
+            yield self._file(result, "index", why, INDEX_CLAUSE, 0)
+            return
         if not faults:
             yield self._file(Result.PASS, "index", "a line for each record, and no other", INDEX_CLAUSE, 0)
 
@@ -233,8 +246,18 @@ class _Check:
         self, result: Result, rule: str, why: str, clause: str, offset: int, record_id: str | None = None
     ) -> Finding:
         return Finding(
-            result=result, warc=self._warc, offset=offset, record_id=record_id, rule=rule, why=why, clause=clause
+            result=result,
+            warc=self._warc,
+            offset=offset,
+            record_id=_cut(record_id, _ID_CHARACTERS) if record_id else record_id,
+            rule=rule,
+            why=_cut(why, _WHY_CHARACTERS),
+            clause=clause,
         )
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}… ({len(text)} characters)"
 
 
 def _index_of(manifest: Path) -> Path:

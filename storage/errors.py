@@ -16,9 +16,9 @@ class SpoolFull(StorageError):
 class SpoolNotOurs(StorageError):
     """The spool's folder is another archive's or another machine's, or it is not what it was."""
 
-    def __init__(self, folder: str, why: str) -> None:
+    def __init__(self, folder: str, why: str, advice: str) -> None:
         super().__init__(f"the spool {folder} cannot be used: {why}")
-        self.folder, self.why = folder, why
+        self.folder, self.why, self.advice = folder, why, advice
 
 
 class SpoolHeld(StorageError):

@@ -73,7 +73,7 @@ def _offset(line: bytes) -> int | None:
     """Read the offset that a line names; None if it is no line of an index."""
     try:
         offset = int(json.loads(line.split(b" ", 2)[2])["offset"])
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
         return None
     return offset if 0 <= offset < 1 << 63 else None
 

@@ -8,10 +8,10 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import IO, Any, Self
 from uuid import UUID
@@ -28,6 +28,8 @@ _INDEXED = frozenset({RecordType.RESPONSE, RecordType.REVISIT, RecordType.RESOUR
 _TYPE_AT, _REQUEST = len('{"id":"",') + 36, '"type":"request"'  # in a row: half of them, and none is indexed
 _ROWS_PER_CHUNK = 1000
 _LINES_PER_RUN = 20_000
+_LINE_LIMIT = 16 << 20  # characters of a row or of all other facts: a URL is at most 1 MiB, six times that as JSON
+_PLACE = range(1 << 63)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _quote = json.encoder.encode_basestring_ascii
 
@@ -93,28 +95,48 @@ def to_row(ref: RecordRef, served_type: str | None) -> str:
 
 
 def from_row(row: Mapping[str, Any], warc: str) -> RecordRef:
-    """Read a record of a manifest. KeyError or ValueError if it is none."""
-    served, truncated = row.get("media_type"), row.get("truncated")
+    """Read a record of a manifest. KeyError, TypeError or ValueError if it is none."""
+    _is(row, Mapping)
+    served, truncated = _text(row.get("media_type", "")), row.get("truncated")
     concurrent_to, refers_to, capture = row.get("concurrent_to"), row.get("refers_to"), row.get("capture")
     return RecordRef(
-        record_id=UUID(row["id"]),
+        record_id=UUID(_text(row["id"])),
         type=RecordType(row["type"]),
-        url=row["url"],
-        date=row["date"],
+        url=_text(row["url"]),
+        date=_text(row["date"]),
         warc=warc,
-        offset_bytes=row["offset"],
-        length_bytes=row["length"],
-        record_sha256=row["record_sha256"],
-        block_sha256=row["block_sha256"],
-        payload_sha256=row.get("payload_sha256"),
-        payload_bytes=row.get("payload_bytes"),
-        status=row.get("status"),
-        media_type=served.lower() if served is not None else None,
+        offset_bytes=_place(row["offset"]),
+        length_bytes=_place(row["length"]),
+        record_sha256=_text(row["record_sha256"]),
+        block_sha256=_text(row["block_sha256"]),
+        payload_sha256=_text(row["payload_sha256"]) if "payload_sha256" in row else None,
+        payload_bytes=_place(row["payload_bytes"]) if "payload_bytes" in row else None,
+        status=_place(row["status"]) if "status" in row else None,
+        media_type=served.lower() if "media_type" in row else None,
         truncated=Truncated(truncated) if truncated else None,
-        concurrent_to=UUID(concurrent_to) if concurrent_to else None,
-        refers_to=UUID(refers_to) if refers_to else None,
-        capture=UUID(capture) if capture else None,
+        concurrent_to=UUID(_text(concurrent_to)) if concurrent_to else None,
+        refers_to=UUID(_text(refers_to)) if refers_to else None,
+        capture=UUID(_text(capture)) if capture else None,
     )
+
+
+def _is(value: Any, kind: Any) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{str(type(value).__name__)} where {kind.__name__} is wanted")
+
+
+def _text(value: Any) -> str:
+    _is(value, str)
+    value.encode("utf-8")  # ValueError for half a surrogate pair: JSON can say it, nothing can print it
+    return str(value)
+
+
+def _place(value: Any) -> int:
+    """Read a number of bytes (or a status)."""
+    _is(value, int)
+    if value not in _PLACE:
+        raise ValueError(f"{str(value)[:40]} is no number of bytes")
+    return int(value)
 
 
 class RecordLog:
@@ -268,31 +290,28 @@ class Manifest:
 
     def records(self) -> Iterator[RecordRef]:
         """Yield every record in the order it stands in the WARC. Raises DamagedWarc."""
-        for number, row in enumerate(_rows(self.path)):
-            try:
-                yield from_row(json.loads(row), self.name)
-            except (KeyError, ValueError, TypeError) as error:
-                raise DamagedWarc(self.path.name, 0, f"record {number} cannot be read: {error}") from error
+        return (ref for _, ref in _records(self.path, self.name))
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read the facts of a manifest in bounded memory. Raises DamagedWarc if it is none, or one of another format."""
-    try:
+    with _reading(path, "no manifest that this program reads"):
         facts = json.loads("".join(_facts(path)))
+        _is(facts, dict)
         if facts["format"] != FORMAT:
-            raise ValueError(f"format {facts['format']!r}")
+            raise ValueError(f"format {facts['format']!r}"[:100])
+        json.dumps(facts, ensure_ascii=False).encode("utf-8")
+        _is(facts["extra"], dict)
         return Manifest(
             path=path,
-            name=str(facts["name"]),
-            sha256=str(facts["sha256"]),
-            size_bytes=int(facts["size_bytes"]),
-            record_count=int(facts["record_count"]),
+            name=_text(facts["name"]),
+            sha256=_text(facts["sha256"]),
+            size_bytes=_place(facts["size_bytes"]),
+            record_count=_place(facts["record_count"]),
             sealed_at=datetime.fromisoformat(facts["sealed_at"]) if "sealed_at" in facts else None,
-            warcinfo_id=UUID(facts["warcinfo_id"]) if facts["warcinfo_id"] else None,
-            extra=dict(facts["extra"]),
+            warcinfo_id=UUID(_text(facts["warcinfo_id"])) if facts["warcinfo_id"] else None,
+            extra=facts["extra"],
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise DamagedWarc(path.name, 0, f"no manifest that this program reads: {error}") from error
 
 
 def sealed_from(warc: Path) -> SealedWarc:
@@ -310,23 +329,48 @@ def sealed_from(warc: Path) -> SealedWarc:
 
 
 def write_cdxj(sealed: SealedWarc) -> None:
-    """Write the index of a sealed WARC again from its manifest. Raises SpoolFull."""
+    """Write the index of a sealed WARC again from its manifest. Raises SpoolFull, DamagedWarc."""
     with ExitStack() as stack, whole_file(sealed.cdxj) as file:
         sorter = _Sorter(sealed.path.parent, stack)
-        for row in _rows(sealed.manifest):
-            if line := cdxj_line(json.loads(row), sealed.path.name):
+        for row, _ in _records(sealed.manifest, sealed.path.name):
+            if line := cdxj_line(row, sealed.path.name):
                 sorter.add(line)
         file.writelines(line.encode("utf-8") for line in sorter.merged())
     sync_folder(sealed.path.parent)
 
 
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever JSON a stranger may write there into DamagedWarc."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        why = str(error)[:200] if not isinstance(error, KeyError) else f"{str(error)[:200]} is missing"
+        raise DamagedWarc(path.name, 0, f"{what}: {why}") from error
+
+
+def _records(path: Path, warc: str) -> Iterator[tuple[dict[str, Any], RecordRef]]:
+    """Yield each row of a manifest with the record that it is. Raises DamagedWarc."""
+    rows = iter(_rows(path))
+    for number in count():
+        with _reading(path, f"record {number} cannot be read"):
+            if (text := next(rows, None)) is None:
+                return
+            row = json.loads(text)
+            ref = from_row(row, warc)
+        yield row, ref
+
+
 def _lines(path: Path) -> Iterator[tuple[bool, str]]:
-    """Yield each line with whether it is a record's."""
-    inside = False
+    """Yield each line with whether it is a record's. ValueError for a line that is too long."""
+    inside, facts = False, 0
     with path.open(encoding="utf-8") as file:
-        for line in file:
+        while line := file.readline(_LINE_LIMIT):
             if inside and line.startswith("]"):
                 inside = False
+            facts += 0 if inside else len(line)
+            if facts >= _LINE_LIMIT or len(line) >= _LINE_LIMIT:
+                raise ValueError(f"more than {_LINE_LIMIT} characters that are no record's")
             yield inside, line
             inside = inside or line.startswith('"records": [')
 

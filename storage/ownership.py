@@ -11,6 +11,7 @@ from storage.durable import space, sync_folder
 from storage.errors import SpoolNotOurs
 
 MARKER = ".osint-spool"
+_ADOPT = "if it is to be this archive's, `osint spool adopt` makes it so"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +41,19 @@ class Claim:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise SpoolNotOurs(str(self.folder), f"its {MARKER} cannot be read") from error
+            raise self._not_ours(f"its {MARKER} cannot be read", _ADOPT) from error
+        except OSError as error:
+            raise self._not_ours(f"{error.strerror}: {self.marker}", "set OSINT_SPOOL to a folder of yours") from error
 
     def take(self, us: Owner) -> None:
         """Use the spool, made ours if it is nobody's yet; may be called twice. Raises SpoolNotOurs."""
         if self._lock >= 0:
             return
+        self._refuse_what_is_no_place()
         if self.owner() is None:
             self._refuse_what_is_not_mounted()
+            if _holds_warcs(self.folder):
+                raise self._not_ours("it holds WARCs and nothing says whose they are", _ADOPT)
             self._make(us)
         self._lock = os.open(self.marker, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -58,9 +64,15 @@ class Claim:
             self.leave()
             raise
 
-    def adopt(self, us: Owner) -> Owner | None:
-        """Make the spool ours whoever's it was; answers that. Raises SpoolNotOurs while somebody uses it."""
+    def adopt(self, us: Owner, *, new: bool = False) -> Owner | None:
+        """Make the spool ours whoever's it was; answers that.
+
+        Raises SpoolNotOurs while somebody uses it, and where a disk is not mounted, unless a `new` one is wanted there.
+        """
         before = None
+        self._refuse_what_is_no_place()
+        if not new and not self.marker.exists():
+            self._refuse_what_is_not_mounted()
         if self.marker.exists():
             lock = os.open(self.marker, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -68,7 +80,7 @@ class Claim:
                 before = self.owner() if _readable(self) else None
                 self.marker.unlink()
             except BlockingIOError as error:
-                raise SpoolNotOurs(str(self.folder), "another command is using it") from error
+                raise self._not_ours("another command is using it", "wait until that one has ended") from error
             finally:
                 os.close(lock)
         self._make(us)
@@ -81,11 +93,20 @@ class Claim:
             os.close(self._lock)
             self._lock = -1
 
-    def _refuse_what_is_not_mounted(self) -> None:
+    def _not_ours(self, why: str, advice: str) -> SpoolNotOurs:
+        return SpoolNotOurs(str(self.folder), why, advice)
+
+    def _refuse_what_is_no_place(self) -> None:
         if not self.folder.parent.is_dir():
-            raise SpoolNotOurs(str(self.folder), "the folder that it is to lie in does not exist")
+            advice = "mount its disk, make that folder, or set OSINT_SPOOL"
+            raise self._not_ours("the folder that it is to lie in does not exist", advice)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise self._not_ours("it is no folder", "set OSINT_SPOOL to a folder")
+
+    def _refuse_what_is_not_mounted(self) -> None:
         if str(self.folder) in self._remembered() and not _holds_warcs(self.folder):
-            raise SpoolNotOurs(str(self.folder), "it is empty and was not: is its disk mounted?")
+            advice = "mount it, or set OSINT_SPOOL; only if it is lost for good: `osint spool adopt --new`"
+            raise self._not_ours("it is empty and was not: is its disk mounted?", advice)
 
     def _make(self, us: Owner) -> None:
         with space(self.marker):
@@ -95,9 +116,11 @@ class Claim:
     def _prove(self, us: Owner) -> None:
         found = self.owner()
         if found is None or found.archive != us.archive:
-            raise SpoolNotOurs(str(self.folder), "it belongs to another archive (another database)")
+            why = "it belongs to another archive (another database)"
+            raise self._not_ours(why, f"set OSINT_SPOOL to another folder; {_ADOPT}")
         if found.host != us.host:
-            raise SpoolNotOurs(str(self.folder), f"it belongs to the machine {found.host}, and this is {us.host}")
+            advice = f"work there, or set OSINT_SPOOL; {_ADOPT}"
+            raise self._not_ours(f"it belongs to the machine {found.host}, and this is {us.host}", advice)
 
     def _remembered(self) -> list[str]:
         try:

@@ -244,19 +244,19 @@ def _read_header(data: _Decoded) -> Header:
 
 
 def _read_fields(lines: list[str]) -> Iterator[tuple[str, str]]:
-    name, value = "", ""
+    name, folded = "", list[str]()
     for line in lines:
         if line[:1] in (" ", "\t") and name:
-            value = f"{value} {line.strip()}".lstrip()
+            folded.append(line.strip())
             continue
         if name:
-            yield name, value
+            yield name, " ".join(folded).lstrip()
         name, colon, value = line.partition(":")
-        name, value = name.rstrip(" \t"), value.strip()
+        name, folded = name.rstrip(" \t"), [value.strip()]
         if not colon or not _NAME.fullmatch(name) or "\n" in line or "\r" in line:
             raise ValueError(f"{line[:60]!r} is no named field (ISO 28500:2017 4)")
     if name:
-        yield name, value
+        yield name, " ".join(folded).lstrip()
 
 
 @contextmanager

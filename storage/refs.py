@@ -82,7 +82,7 @@ def _payload_sha256(header: Header, kind: RecordType, measured: PayloadDigest) -
 def _payload_bytes(header: Header, kind: RecordType, measured: PayloadDigest) -> int | None:
     if kind is RecordType.REVISIT:
         told = header.get(LENGTH_FIELD) or ""
-        return int(told) if told.isdecimal() else None
+        return int(told) if told.isdecimal() and len(told) <= 18 else None
     return measured.block_bytes if kind is RecordType.RESOURCE else measured.size_bytes
 
 

@@ -20,6 +20,7 @@ _DATE = re.compile(r"\d{4}(-(?P<m>\d\d)(-(?P<d>\d\d)(T(?P<H>\d\d):(?P<M>\d\d)(:(
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|~0-9A-Za-z]+([ \t]*;.*)?")
 _URI = re.compile(r"<[A-Za-z][A-Za-z0-9+.\-]*:[^\s<>]+>")
 _TARGET = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _IDENTIFIERS = {
     "WARC-Record-ID": "5.2",
     "WARC-Refers-To": "5.11",
@@ -160,13 +161,13 @@ def _segments(header: Header) -> Iterator[Violation]:
     if header.type == "continuation":
         if number is None or not header.get("WARC-Segment-Origin-ID"):
             yield Violation("required-field", "a continuation needs its segment number and origin", "5.20")
-        elif not (number.isdecimal() and int(number) >= 2):
+        elif not (_NUMBER.fullmatch(number) and int(number) >= 2):
             yield Violation("segment-number", f"a continuation cannot be segment {number!r}", "5.20")
         if header.get("WARC-Truncated") and total is None:
             yield Violation("segment-number", "only the last segment can be truncated", "7")
     elif number is not None and number != "1":
         yield Violation("segment-number", f"a {header.type} record cannot be segment {number!r}", "5.20")
-    if total is not None and not total.isdecimal():
+    if total is not None and not _NUMBER.fullmatch(total):
         yield Violation("segment-length", f"{total!r} is no length", "5.22")
 
 

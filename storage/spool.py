@@ -72,11 +72,16 @@ class Spool:
         return spool
 
     def sealed(self) -> Iterator[SealedWarc]:
-        """Yield the sealed WARCs that have a manifest, by name."""
+        """Yield the sealed WARCs that have a manifest, by name. Raises DamagedWarc."""
+        for warc in self.sealed_paths():
+            yield sealed_from(warc)
+
+    def sealed_paths(self) -> Iterator[Path]:
+        """Yield the files of the sealed WARCs that have a manifest, by name; nothing of them is read."""
         for path in sorted(self.sealed_folder.glob("*" + MANIFEST_SUFFIX)):
             warc = path.with_name(path.name.removesuffix(MANIFEST_SUFFIX) + WARC_SUFFIX)
             if warc.exists():
-                yield sealed_from(warc)
+                yield warc
 
     def torn(self) -> list[Path]:
         """List what was cut off files whose writers were killed; nobody but a person deletes these."""

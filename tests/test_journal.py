@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -213,7 +214,7 @@ def test_a_damaged_store_gives_what_is_left_and_names_what_is_not(workspace: Wor
         assert any(lost.removesuffix(".warc.gz") in one for one in done.troubles)
         assert any("a second WARC of this name" in one for one in done.troubles)
         with fresh.begin() as connection:
-            assert connection.scalar(text("SELECT count(*) FROM posts")) == 2
+            assert connection.scalar(text("SELECT count(*) FROM post_versions")) == 2
 
 
 def test_a_rebuild_that_was_killed_is_begun_anew_and_nothing_else_is_done_meanwhile(
@@ -280,3 +281,60 @@ def test_recover_leaves_a_living_reparse_alone(workspace: Workspace) -> None:
     )
     workspace.catalog.begin_run(row)
     assert list(recover(workspace)) == []
+
+
+def test_an_altered_manifest_is_held_back_and_not_made_true(workspace: Workspace) -> None:
+    run = begin(workspace)
+    see(run, "one")
+    run.end()
+    (manifest,) = workspace.spool.sealed_folder.glob("*.manifest.json")
+    whole = manifest.read_text("ascii")
+    manifest.write_text(whole.replace('"collector":"collector-1"', '"collector":"collector-2"'), "ascii")
+    (held,) = upload(workspace)
+    assert held.why and "not the one that it was sealed with" in held.why
+    manifest.write_text(whole, "ascii")
+    (kept,) = upload(workspace)
+    assert kept.why is None
+
+
+def test_a_damaged_manifest_stops_neither_recovery_nor_crawl(workspace: Workspace) -> None:
+    for text_ in ("one", "two"):
+        run = begin(workspace)
+        see(run, text_)
+        run.end()
+    assert all(one.why is None for one in upload(workspace))
+    first, second = sorted(workspace.spool.sealed_folder.glob("*.manifest.json"))
+    first.write_bytes(first.read_bytes()[:300])  # of a WARC that is preserved: nobody has to read it
+    assert list(recover(workspace)) == []
+    with workspace.catalog.begin() as connection:
+        name = second.name.replace(".manifest.json", ".warc.gz")
+        connection.execute(text("DELETE FROM warc_files WHERE name = :name"), {"name": name})
+    second.write_bytes(second.read_bytes()[:300])
+    (told,) = recover(workspace)
+    assert told.name == name and "was left as it is" in told.sentence
+
+
+def test_uploads_at_the_same_time_preserve_once_and_say_so_once(workspace: Workspace) -> None:
+    for number in range(4):
+        run = begin(workspace)
+        see(run, f"text {number}")
+        run.end()
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: list(upload(workspace)), range(2)))
+    assert all(one.why is None for done in both for one in done)
+    with workspace.catalog.begin() as connection:
+        told = connection.scalars(text("SELECT subject FROM events WHERE kind = 'preserved'")).all()
+    assert len(told) == len(set(told)) == 4
+
+
+def test_a_run_of_this_spool_is_ended_whatever_its_machine_was_called(workspace: Workspace) -> None:
+    """A container gets another name when it is started again; the spool is this machine's alone."""
+    run = begin(workspace)
+    see(run, "synced and not told")
+    run.journal.write(Batch())
+    run.series.close()
+    with workspace.catalog.begin() as connection:
+        connection.execute(text("UPDATE runs SET process = 'another-name:1:1'"))
+    told = [one.sentence for one in recover(workspace)]
+    assert "is in the catalogue now" in told and any("process is gone" in one for one in told)
+    assert mend_and_compare(workspace) == {}

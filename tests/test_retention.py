@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,7 +252,8 @@ def test_a_disk_that_is_not_mounted_is_no_new_spool(tmp_path: Path) -> None:
     assert "does not exist" in done.stderr and str(place) in done.stderr
     place.mkdir()
     done = osint.run("recover", code=BAD_INPUT)
-    assert "mounted" in done.stderr and not list(place.iterdir())
+    assert "mounted" in done.stderr and "adopt --new" in done.stderr and not list(place.iterdir())
+    assert "mounted" in osint.run("spool", "adopt", code=BAD_INPUT).stderr and not list(place.iterdir())
     place.rmdir()
     away.rename(place)
     works(osint, tmp_path / "pulled")
@@ -288,6 +290,34 @@ def test_a_spool_in_use_is_not_adopted(tmp_path: Path) -> None:
             kill_group(crawl)
     assert "another archive" in second.run("recover", code=BAD_INPUT).stderr
     first.run("recover")
+
+
+def test_a_spool_that_is_lost_is_made_anew_on_purpose_alone(tmp_path: Path) -> None:
+    osint = Osint(tmp_path / "home", OSINT_SPOOL=str(tmp_path / "disk"))
+    osint.run("recover")
+    shutil.rmtree(tmp_path / "disk")
+    osint.run("spool", "adopt", code=BAD_INPUT)
+    osint.run("spool", "adopt", "--new")
+    osint.run("recover")
+
+
+@pytest.mark.parametrize("words", [("recover",), ("spool", "adopt"), ("spool", "adopt", "--new")])
+def test_what_is_no_folder_and_what_lies_nowhere_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "file").write_text("not ours")
+    done = Osint(tmp_path / "home", OSINT_SPOOL=str(tmp_path / "file")).run(*words, code=BAD_INPUT)
+    assert "no folder" in done.stderr and (tmp_path / "file").read_text() == "not ours"
+    done = Osint(tmp_path / "home", OSINT_SPOOL=str(tmp_path / "gone" / "spool")).run(*words, code=BAD_INPUT)
+    assert "does not exist" in done.stderr and not (tmp_path / "gone").exists()
+
+
+def test_warcs_of_which_nothing_says_whose_they_are_wait_to_be_adopted(tmp_path: Path) -> None:
+    captured(Osint(tmp_path / "home", OSINT_SPOOL=str(tmp_path / "spool")))
+    (tmp_path / "spool" / ".osint-spool").unlink()
+    other = Osint(tmp_path / "other", OSINT_SPOOL=str(tmp_path / "spool"))
+    done = other.run("recover", code=BAD_INPUT)
+    assert "nothing says whose" in done.stderr and "spool adopt" in done.stderr
+    other.run("spool", "adopt")
+    assert other.rows("recover")
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -557,3 +557,17 @@ def test_records_are_read_from_bytes_as_from_a_file(tmp_path: Path) -> None:
             )
     assert next(iter(ArchiveIterator(BytesIO(data)))).rec_type == "warcinfo"
     assert limits.getrusage(limits.RUSAGE_SELF).ru_maxrss
+
+
+def test_a_head_of_a_megabyte_of_folded_blanks_is_read_in_linear_time() -> None:
+    """It once took hours: seconds would show that it does again; the values are those that folding gives."""
+    blanks = b" " * 16_000
+    head = (
+        b"HTTP/1.1 200 OK\r\nX-Odd: a" + b"".join(b"\r\n" + blanks + b"b" for _ in range(60)) + b"\r\nX-Next: c\r\n\r\n"
+    )
+    found = split(head)
+    assert found is not None and found.values("X-Next") == (b"c",)
+    (odd,) = found.values("X-Odd")
+    assert odd.replace(b" ", b"") == b"a" + b"b" * 60
+    short = split(b"HTTP/1.1 200 OK\r\nA: one  \r\n\t two\n three \r\nB: x\r\n\r\n")
+    assert short is not None and short.values("A") == (b"one\t two three",) and short.values("B") == (b"x",)

@@ -73,10 +73,11 @@ def clean(dry_run: bool, hours: float | None, json_: bool) -> int:
 
 
 @spool.command(help="Make a spool this archive's and this machine's, whoever's it was; nothing in it is changed.")
-def adopt() -> None:
+@click.option("--new", is_flag=True, help="Make a new one even where one was and is lost.")
+def adopt(new: bool) -> None:
     with workspace() as opened:
         claim = opened.claim
-        before = claim.adopt(opened.owner)
+        before = claim.adopt(opened.owner, new=new)
         claim.leave()
     if before is None:
         click.echo(f"{claim.folder} is this archive's spool now")
