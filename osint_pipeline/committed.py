@@ -52,7 +52,7 @@ def manifest_claims(warc: Path, known: Mapping[str, str]) -> Iterator[Claim]:
     """
     try:
         manifest = read_manifest(manifest_path(warc))
-    except (DamagedWarc, OSError, UnicodeDecodeError):
+    except (DamagedWarc, OSError):
         return  # named by the check of the WARC itself
     why = "; ".join(_contradictions(manifest, warc_info(warc)))
     yield compared("manifest-facts", manifest.path.name, why, CHAIN)
@@ -62,19 +62,26 @@ def manifest_claims(warc: Path, known: Mapping[str, str]) -> Iterator[Claim]:
 def _contradictions(manifest: Manifest, told: Mapping[str, str]) -> Iterator[str]:
     for name, field in _IN_WARCINFO.items():
         wanted = manifest.extra.get(name)
-        if field in told and isinstance(wanted, str) and wanted.strip() != told[field]:
+        if wanted is not None and not isinstance(wanted, str):
+            yield f"{name} is no text"
+        elif field in told and wanted is not None and wanted.strip() != told[field]:
             yield f"{name} is {wanted!r}, the warcinfo record's {field} {told[field]!r}"
     software, said = manifest.extra.get("software"), told.get("software", "").split()
     if not isinstance(software, dict) or not said:
         return
     for name in _NAMED_SOFTWARE:
-        if name in software and f"{name}/{software[name]}" not in said:
+        if name in software and not isinstance(software[name], str):
+            yield f"software {name} is no text"
+        elif name in software and f"{name}/{software[name]}" not in said:
             yield f"software {name} is {software[name]!r}, the warcinfo record's software {told['software']!r}"
 
 
 def _chained(warc: Path, manifest: Manifest, known: Mapping[str, str]) -> Iterator[Claim]:
     subject, earlier = manifest.path.name, before(warc.name)
     wanted = manifest.extra.get("previous_manifest_sha256")
+    if wanted is not None and not isinstance(wanted, str):
+        yield compared("manifest-chained", subject, "what it names as the manifest before it is no digest", CHAIN)
+        return
     if earlier is None:
         if wanted is not None and _SERIES.fullmatch(warc.name):
             why = f"it names {wanted} as the manifest before it, and is the first of its run"
@@ -133,7 +140,7 @@ def record_claims(workspace: Workspace, warc: str, manifest: Path) -> Iterator[C
                     yield compared("catalogue-record", subject, why, CATALOGUE)
                     if there is None or there.offset_bytes != ref.offset_bytes:
                         return  # what stands behind cannot be matched any more
-    except (DamagedWarc, UnicodeDecodeError):
+    except (DamagedWarc, OSError):
         return  # named by the check of the WARC itself
     if count and not faults:
         yield compared("catalogue-records", warc, "", CATALOGUE)

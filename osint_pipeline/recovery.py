@@ -51,6 +51,8 @@ def recover(workspace: Workspace) -> Iterator[Mended]:
         yield Mended(
             name=found.name, sentence=_sentence(found), kept_records=found.kept_records, cut_bytes=found.cut_bytes
         )
+    if left := workspace.tidy_store():
+        yield Mended(name="store", sentence=f"{left} half-written files of uploads that were cut off, removed")
     with workspace.catalog.alone(ALONE):
         yield from _tell_of_warcs(workspace)
         for run_id in workspace.catalog.ends_untold():

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from osint_pipeline.preserve import cdxj_path, manifest_path
 from osint_pipeline.workspace import Workspace
+from storage.digest import file_sha256
 from storage.objects import ObjectMissing
 from storage.rows import EventRow, WarcRow, WarcState
 from storage.schema import events
@@ -89,7 +90,7 @@ def _keeps(workspace: Workspace, warc: WarcRow) -> str | None:
     if not event.detail.get("durable") or event.detail.get("key") != warc.key:
         return "it was preserved in another store, or in one that proves nothing"
     try:
-        return _differs(workspace, warc)
+        return _differs(workspace, warc) or _differs_beside(workspace, warc)
     except ObjectMissing as error:
         return str(error)
 
@@ -97,9 +98,6 @@ def _keeps(workspace: Workspace, warc: WarcRow) -> str | None:
 def _differs(workspace: Workspace, warc: WarcRow) -> str | None:
     """Look at the store's copy once more: what is there, its size, its version, and its bytes unless read lately."""
     key = warc.key or ""
-    for beside in (str(manifest_path(Path(key))), str(cdxj_path(Path(key)))):
-        if workspace.store.head(beside) is None:
-            raise ObjectMissing(beside)
     found = workspace.store.head(key)
     if found is None:
         raise ObjectMissing(key)
@@ -108,10 +106,26 @@ def _differs(workspace: Workspace, warc: WarcRow) -> str | None:
     if warc.version_id and found.version_id != warc.version_id:
         return f"the store's newest version is {found.version_id}, not {warc.version_id}"
     age = datetime.now(UTC) - (warc.preserved_at or datetime.min.replace(tzinfo=UTC))
-    if age > timedelta(hours=workspace.service.readback_hours) or age < timedelta():
+    if age >= timedelta(hours=workspace.service.readback_hours) or age < timedelta():
         got = workspace.store.sha256_of(key, warc.version_id)
         if got != warc.sha256:
             return f"the store gave sha256 {got}, not {warc.sha256}"
+    return None
+
+
+def _differs_beside(workspace: Workspace, warc: WarcRow) -> str | None:
+    """Read the store's manifest and index: the one that the catalogue knows, the one that lies beside the local copy."""
+    path, key = workspace.spool.sealed_folder / warc.name, Path(warc.key or "")
+    try:
+        wanted = {
+            manifest_path(key): warc.manifest_sha256 or file_sha256(manifest_path(path)),
+            cdxj_path(key): file_sha256(cdxj_path(path)),
+        }
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is not in the spool; `osint recover` makes it again"
+    for beside, sha256 in wanted.items():
+        if (got := workspace.store.sha256_of(str(beside))) != sha256:
+            return f"the store gave sha256 {got} of {beside.name}, not {sha256}"
     return None
 
 

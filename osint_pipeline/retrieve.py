@@ -1,8 +1,10 @@
 """Gives back what is archived: bytes of a record from the spool or the store, proven before they are used."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 from osint_pipeline.errors import Exit, UserError
@@ -33,7 +35,7 @@ class Archive:
     def read(self, warc: str, offset_bytes: int, length_bytes: int) -> bytes:
         """Give bytes of a WARC, unproven; fewer at the end of the file."""
         if path := self.workspace.local_copy(warc):
-            with path.open("rb") as file:
+            with suppress(FileNotFoundError), path.open("rb") as file:  # released in this very moment: the store has it
                 file.seek(offset_bytes)
                 return file.read(length_bytes)
         row = self._row(warc)
@@ -57,20 +59,23 @@ def stands(workspace: Workspace, record_id: UUID) -> bool:
     if not refs:
         return False
     ref = refs[0]
-    path = workspace.local_copy(ref.warc) or workspace.open_copy(ref.warc)
-    if path is None:
+    file = _opened(workspace, ref.warc) or _opened(workspace, ref.warc)  # it may be sealed in this very moment
+    if file is None:
         return any(warc.state == WarcState.PRESERVED for warc in workspace.catalog.warcs(names=[ref.warc]))
     digest, left = sha256(), ref.length_bytes
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:  # sealed in this very moment: it has its other name now
-        file = (workspace.local_copy(ref.warc) or path).open("rb")
     with file:
         file.seek(ref.offset_bytes)
         while left and (piece := file.read(min(left, 1 << 20))):
             digest.update(piece)
             left -= len(piece)
     return digest.hexdigest() == ref.record_sha256
+
+
+def _opened(workspace: Workspace, warc: str) -> BinaryIO | None:
+    path = workspace.local_copy(warc) or workspace.open_copy(warc)
+    with suppress(FileNotFoundError):
+        return path.open("rb") if path else None
+    return None
 
 
 def pull(workspace: Workspace, id_: UUID, folder: Path) -> tuple[Path, int]:

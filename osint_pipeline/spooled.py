@@ -1,5 +1,6 @@
 """What the spool holds: for `osint spool`."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from osint_pipeline.workspace import Workspace
 from storage.rows import WarcRow, WarcState
 from storage.schema import events
 
-HELD_BACK = "held back"
+HELD_BACK, QUARANTINED = "held back", "quarantined"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,14 @@ def status(workspace: Workspace) -> Status:
 
 def _held_back(workspace: Workspace, waiting: list[WarcRow]) -> list[dict[str, str]]:
     names = [one.name for one in waiting]
-    wanted = select(events).where(events.c.kind == HELD_BACK, events.c.subject.in_(names)).order_by(events.c.id)
+    kinds = events.c.kind.in_((HELD_BACK, QUARANTINED))
+    wanted = select(events).where(kinds, events.c.subject.in_(names)).order_by(events.c.id)
     with workspace.catalog.begin() as connection:
-        last = {row.subject: str(row.detail.get("why")) for row in connection.execute(wanted)}
+        last = {row.subject: _why(row.kind, row.detail) for row in connection.execute(wanted)}
     return [{"warc": name, "why": why} for name, why in last.items()]
+
+
+def _why(kind: str, detail: Mapping[str, Any]) -> str:
+    if kind == HELD_BACK:
+        return str(detail.get("why"))
+    return f"the store holds other bytes under {detail.get('key')}; ours lies under {detail.get('quarantine')}"

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+from osint_pipeline.accounts import as_told, told_of, told_otherwise, unaccounted
 from osint_pipeline.claims import Claim, Result, compared
 from osint_pipeline.committed import before, catalogue_claims, manifest_claims
 from osint_pipeline.errors import UserError
@@ -20,7 +21,7 @@ from storage.finding import check_events, records_of
 from storage.http import measure_parts
 from storage.loading import load_records
 from storage.records import WarcReader, uuid_of
-from storage.rows import WarcRow, WarcState
+from storage.rows import WarcRow
 from storage.schema import records
 
 __all__ = ["Claim", "Result", "verify_all", "verify_file", "verify_records", "verify_warc"]
@@ -32,9 +33,12 @@ _SILENT = frozenset({"record", "whole-file", "index"})  # said once, as warc-val
 
 
 def verify_all(workspace: Workspace, progress: Progress | None = None) -> Iterator[Claim]:
-    """Check every WARC of the catalogue: its file, its records, the store's copy; then the chain of events."""
+    """Check every WARC of the catalogue: its file, its records, the store's copy; whether the catalogue lacks one; then
+    the chain of events.
+    """
     for warc in workspace.catalog.warcs():
         yield from verify_warc(workspace, warc, progress)
+    yield from unaccounted(workspace)
     broken = check_events(workspace.catalog)
     why = f"event {broken.id} {broken.why}" if broken else ""
     yield compared("events-chained", "events", why, "design.md promise 2")
@@ -60,8 +64,10 @@ def verify_warc(workspace: Workspace, warc: WarcRow, progress: Progress | None =
         yield compared("revisit-original", subject, why, "ISO 28500:2017 6.7")
     if revisits and not troubles:
         yield compared("revisit-original", warc.name, "", "ISO 28500:2017 6.7")
-    if warc.state == WarcState.PRESERVED and warc.key:
-        yield from store_claims(workspace, warc, local=path is not None)
+    told = told_of(workspace, warc.name)
+    yield from told_otherwise(warc, told)
+    if (stored := as_told(warc, told)).key:
+        yield from store_claims(workspace, stored, local=path is not None)
     elif path is None and workspace.open_copy(warc.name):
         why = "a run still writes it"
         yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
@@ -89,19 +95,24 @@ def verify_file(
     latest = datetime.now(UTC) + timedelta(seconds=margin_seconds)
     there = manifest if manifest.exists() else None
     failures = 0
-    for finding in check_warc(path, there, sha256=wanted_sha256, latest=latest):
-        if progress:
-            progress(path.name, finding.offset)
-        if (finding.result is Finding.PASS and finding.rule in _SILENT) or (
-            finding.rule == "reference" and finding.record_id and uuid_of(finding.record_id) in resolved
-        ):
-            continue
-        whole = finding.rule == "catalogue-sha256"
-        failures += finding.result is Finding.FAIL and not whole
-        where = path.name if whole else f"{path.name} at byte {finding.offset}"
-        subject = f"{where}, record {finding.record_id}" if finding.record_id else where
-        result = Result(finding.result.value)
-        yield Claim(claim=finding.rule, subject=subject, result=result, why=finding.why, clause=finding.clause)
+    try:
+        for finding in check_warc(path, there, sha256=wanted_sha256, latest=latest):
+            if progress:
+                progress(path.name, finding.offset)
+            if (finding.result is Finding.PASS and finding.rule in _SILENT) or (
+                finding.rule == "reference" and finding.record_id and uuid_of(finding.record_id) in resolved
+            ):
+                continue
+            whole = finding.rule == "catalogue-sha256"
+            failures += finding.result is Finding.FAIL and not whole
+            where = path.name if whole else f"{path.name} at byte {finding.offset}"
+            subject = f"{where}, record {finding.record_id}" if finding.record_id else where
+            result = Result(finding.result.value)
+            yield Claim(claim=finding.rule, subject=subject, result=result, why=finding.why, clause=finding.clause)
+    except OSError as error:
+        why = f"it cannot be read: {error.strerror}"
+        yield Claim(claim="readable", subject=path.name, result=Result.UNVERIFIABLE, why=why)
+        return
     if not failures:
         yield compared("warc-valid", path.name, "", "ISO 28500:2017")
     if there:

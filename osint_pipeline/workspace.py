@@ -1,5 +1,6 @@
 """The parts that every command works with: settings, data folder, spool, catalogue, store."""
 
+import logging
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from storage.catalog import Catalog
     from storage.objects import S3, ObjectStore
 
+log = logging.getLogger(__name__)
 PLACES = "spools"  # in the data folder: where this machine's spools were made
 _IDENTITY = """SELECT system_identifier || ':' || oid FROM pg_control_system(), pg_database
     WHERE datname = current_database()"""
@@ -160,8 +162,15 @@ class Workspace:
             return False
         try:
             return EmbeddedStore(self.folder / "store", self.service.s3_bucket).share(path, key)
-        except (OSError, StoreUnavailable):
+        except (OSError, StoreUnavailable) as error:
+            log.warning("%s and its copy in the store stay two files: %s", path.name, error)
             return False
+
+    def tidy_store(self) -> int:
+        """Delete what cut off uploads left in the embedded store, unless somebody uses it; how many files."""
+        from storage.embedded_store import EmbeddedStore
+
+        return 0 if self.service.s3_endpoint else EmbeddedStore(self.folder / "store", self.service.s3_bucket).tidy()
 
     def _embedded_store(self) -> "S3":
         from storage.embedded_store import EmbeddedStore

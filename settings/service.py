@@ -11,6 +11,10 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 PREFIX = "OSINT_"
+MOST_HOURS = 876_600  # a hundred years
+_MOST_SECONDS = 2_000_000  # 23 days: system calls count a wait in milliseconds of 31 bits
+_MOST_BYTES = 1 << 60
+_MOST = 1_000_000_000  # of anything else
 
 
 class SettingError(Exception):
@@ -21,8 +25,11 @@ class SettingError(Exception):
         self.key, self.why, self.advice = key, why, advice
 
 
-def _say(default: Any, about: str, *, secret: bool = False, at_least: float | None = None) -> Any:
-    return field(default=default, repr=not secret, metadata={"about": about, "secret": secret, "at_least": at_least})
+def _say(
+    default: Any, about: str, *, secret: bool = False, at_least: float | None = None, at_most: float | None = None
+) -> Any:
+    facts = {"about": about, "secret": secret, "at_least": at_least, "at_most": at_most}
+    return field(default=default, repr=not secret, metadata=facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +78,12 @@ class Service:
         2_000_000_000, "free space below which a crawl pauses, at most a tenth of the spool's disk; 0: none", at_least=0
     )
     spool_low_share: float = _say(
-        0.8, "share of these above which a crawl slows, and below which a paused one goes on", at_least=0.01
+        0.8, "share of these above which a crawl slows, and below which a paused one goes on", at_least=0.01, at_most=1
     )
     spool_wait_seconds: float = _say(600.0, "how long a paused crawl waits while nothing leaves the spool", at_least=0)
     retain_hours: float | None = _say(None, "how long a preserved WARC's local copy stays; none: for ever", at_least=0)
     readback_hours: float = _say(
-        24.0, "a local copy goes only if the store's was read back whole within this time", at_least=0
+        0.0, "a local copy goes only if the store's was read back whole within this time; 0: just now", at_least=0
     )
     one_disk: str = _say("link", "spool and embedded store on one disk: link (one copy, two names) or copy")
     sync_seconds: float = _say(0.5, "longest wait before appended records are synced and counted", at_least=0)
@@ -88,7 +95,10 @@ class Service:
     doctor_hours: float = _say(24.0, "after this the store's guarantees are examined anew", at_least=0)
     require: tuple[str, ...] = _say((), "guarantees without which nothing is crawled, comma-separated: docs/stores.md")
     clock_margin_seconds: float = _say(
-        86400.0, "a WARC's date further ahead of this machine's clock is a fault to `osint verify`", at_least=0
+        86400.0,
+        "a WARC's date further ahead of this machine's clock is a fault to `osint verify`",
+        at_least=0,
+        at_most=MOST_HOURS * 3600,
     )
     stop_seconds: float = _say(6.0, "how long open requests may take after SIGTERM or Ctrl-C", at_least=0)
     limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
@@ -201,13 +211,26 @@ def _read(one: Any, value: Any) -> Any:
                 part.strip() for part in (value.split(",") if isinstance(value, str) else value) if part.strip()
             )
         if bool in kinds or kinds[0] in (int, float):
-            value = kinds[0](str(value).replace("_", ""))
-            if (least := one.metadata["at_least"]) is not None and not value >= least:  # so that nan is refused too
-                raise SettingError(variable(one.name), f"{value} is below {least}", one.metadata["about"])
-            return value
+            return _in_bounds(one, kinds[0](str(value).replace("_", "")))
         return Path(value).expanduser() if Path in kinds else str(value)
     except (ValueError, TypeError) as error:
         raise SettingError(variable(one.name), f"cannot read {value!r}", one.metadata["about"]) from error
+
+
+def _in_bounds(one: Any, value: float) -> float:
+    least, most = one.metadata["at_least"], _most(one)
+    if least is not None and not value >= least:  # so that nan is refused too
+        raise SettingError(variable(one.name), f"{value} is below {least}", one.metadata["about"])
+    if not value <= most:
+        raise SettingError(variable(one.name), f"it is above {most}", one.metadata["about"])
+    return value
+
+
+def _most(one: Any) -> float:
+    if one.metadata["at_most"] is not None:
+        return float(one.metadata["at_most"])
+    units = {"seconds": _MOST_SECONDS, "hours": MOST_HOURS, "bytes": _MOST_BYTES}
+    return units.get(one.name.rpartition("_")[2], _MOST)
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -222,8 +245,6 @@ def _check(values: Mapping[str, Any]) -> None:
         )
     if values["one_disk"] not in ("link", "copy"):
         raise SettingError(variable("one_disk"), f"{values['one_disk']!r} is neither", "link or copy")
-    if values["spool_low_share"] > 1:
-        raise SettingError(variable("spool_low_share"), f"{values['spool_low_share']} is above 1", "a share, as 0.8")
     if values["robots"] != "obey" and not values["robots"].partition("ignore:")[2].strip():
         raise SettingError(variable("robots"), f"{values['robots']!r} has no reason", "obey, or ignore:<reason>")
     if values["proxy"] and urlsplit(values["proxy"]).scheme not in ("http", "https"):

@@ -88,13 +88,21 @@ class Canaries:
             found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
             if found:
                 return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
-        except Refused:
-            pass  # no versions, or not for us
+        except Refused as refused:  # no versions, or not for us
+            if refused.kind is Kind.PASSING:
+                return []
         try:
             page = self.wire.call("list_objects_v2", Prefix=self._prefix, MaxKeys=_CLEARED)
         except Refused:
             return []
         return [{"Key": one["Key"]} for one in page.get("Contents", ())]
+
+
+def by_server(refused: Refused) -> bool:
+    """Whether the store itself said no, for good: neither our own client, nor a fault that may pass."""
+    from botocore.exceptions import ClientError
+
+    return refused.kind is not Kind.PASSING and isinstance(refused.__cause__, ClientError)
 
 
 def head(wire: Wire, key: str) -> dict[str, Any] | None:

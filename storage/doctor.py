@@ -29,7 +29,8 @@ def examine(store: ObjectStore) -> tuple[Guarantee, ...]:
             found.append(Guarantee(name=name, verdict=seen.verdict, detail=seen.detail, what_we_do=what_we_do))
     except Refused as refused:
         raise store.wire.unavailable(refused) from refused
-    canaries.clear()
+    finally:
+        canaries.clear()
     return tuple(found)
 
 

@@ -48,6 +48,8 @@ _OPTIONS = {
     "jit": "off",
     # parallel queries take shared memory from /dev/shm, of which a container has 64 MB
     "max_parallel_workers_per_gather": "0",
+    # on a full disk a server that mends itself crashes at the end of each recovery, and never ends
+    "restart_after_crash": "off",
 }
 
 
@@ -79,7 +81,8 @@ class EmbeddedPostgres:
                 try:
                     self._start()
                 except BaseException:
-                    self.users.leave()
+                    if self.users.leave():
+                        self._stop()
                     raise
         except OSError as error:  # another user's folder, a full disk
             raise DatabaseUnavailable(str(self.folder), f"cannot be used: {error}") from error

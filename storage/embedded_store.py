@@ -110,6 +110,13 @@ class EmbeddedStore:
             path.unlink(missing_ok=True)
         return len(left)
 
+    def tidy(self) -> int:
+        """Delete what uploads cut off by a kill left behind, unless somebody uses the store; how many files."""
+        if not self.data.is_dir():
+            return 0
+        with self.users.gate():
+            return 0 if self.users.in_use() else self.sweep()
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -97,7 +97,7 @@ def to_row(ref: RecordRef, served_type: str | None) -> str:
 def from_row(row: Mapping[str, Any], warc: str) -> RecordRef:
     """Read a record of a manifest. KeyError, TypeError or ValueError if it is none."""
     _is(row, Mapping)
-    served, truncated = _text(row.get("media_type", "")), row.get("truncated")
+    served, truncated = row.get("media_type"), row.get("truncated")
     concurrent_to, refers_to, capture = row.get("concurrent_to"), row.get("refers_to"), row.get("capture")
     return RecordRef(
         record_id=UUID(_text(row["id"])),
@@ -109,10 +109,10 @@ def from_row(row: Mapping[str, Any], warc: str) -> RecordRef:
         length_bytes=_place(row["length"]),
         record_sha256=_text(row["record_sha256"]),
         block_sha256=_text(row["block_sha256"]),
-        payload_sha256=_text(row["payload_sha256"]) if "payload_sha256" in row else None,
-        payload_bytes=_place(row["payload_bytes"]) if "payload_bytes" in row else None,
-        status=_place(row["status"]) if "status" in row else None,
-        media_type=served.lower() if "media_type" in row else None,
+        payload_sha256=None if (digest := row.get("payload_sha256")) is None else _text(digest),
+        payload_bytes=None if (size := row.get("payload_bytes")) is None else _place(size),
+        status=None if (status := row.get("status")) is None else _place(status),
+        media_type=None if served is None else _text(served).lower(),
         truncated=Truncated(truncated) if truncated else None,
         concurrent_to=UUID(_text(concurrent_to)) if concurrent_to else None,
         refers_to=UUID(_text(refers_to)) if refers_to else None,
@@ -122,7 +122,7 @@ def from_row(row: Mapping[str, Any], warc: str) -> RecordRef:
 
 def _is(value: Any, kind: Any) -> None:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{str(type(value).__name__)} where {kind.__name__} is wanted")
+        raise TypeError(f"{type(value).__name__} where {kind.__name__} is wanted")
 
 
 def _text(value: Any) -> str:

@@ -69,7 +69,6 @@ class References:
                 continue
         raise DamagedWarc(self._warc, offset, "the file changed while it was read")
 
-
     def _told(self, offset: int) -> _Told:
         header = self.header_at(offset)
         return _Told(header.type, header.date, header.url, header.get("WARC-Payload-Digest"))

@@ -1,9 +1,11 @@
 """One large file into the store in parts: what is sent, what was already sent, how it goes on after a crash."""
 
+import glob
 import hashlib
 import io
 import json
 import os
+import tempfile
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -278,9 +280,17 @@ def abandon(wire: Wire, path: Path) -> None:
 
 def _write_synced(path: Path, text: str) -> None:
     """Keep it, unless the disk is full: an upload that a kill would begin anew still frees the disk."""
-    fresh = path.with_name(path.name + ".new")
+    for left in path.parent.glob(f"{glob.escape(path.name)}-*.new"):  # of a process that was killed right here
+        left.unlink(missing_ok=True)
     try:
-        with fresh.open("w", encoding="utf-8") as out:
+        number, name = tempfile.mkstemp(prefix=f"{path.name}-", suffix=".new", dir=path.parent)
+    except OSError as error:
+        if is_full(error):
+            return
+        raise
+    fresh = Path(name)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
@@ -289,7 +299,10 @@ def _write_synced(path: Path, text: str) -> None:
         if is_full(error):
             return
         raise
-    fresh.rename(path)
+    try:
+        fresh.rename(path)
+    except FileNotFoundError:  # another upload of the same file took it for a left-over: it keeps its own
+        return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -1,10 +1,12 @@
 """The doctor finds what each real server keeps, ignores and breaks, and what is done with what it found."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,14 @@ from osint_pipeline import guarantees
 from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.workspace import Workspace
 from settings.service import SettingError, load
-from storage.canaries import LASTING
+from storage.canaries import LASTING, Canaries
 from storage.doctor import Verdict, examine
 from storage.embedded_store import EmbeddedStore
 from storage.errors import StoreUnavailable
 from storage.ids import new_id
 from storage.objects import S3, ObjectStore
 from storage.signing import Signer, get
+from storage.trials import locking
 from tests.cephserver import CephServer, policy_without_deletion
 from tests.commands import Osint
 from tests.faultproxy import Fault, FaultProxy
@@ -159,13 +162,62 @@ def test_governance_is_found_to_be_no_lock_against_its_owner(ceph_server: CephSe
     assert (seen["object_lock"], seen["retention_stays"], seen["legal_hold"]) == (KEPT, IGNORED, KEPT)
 
 
+def test_a_lock_that_our_key_may_bypass_is_no_lock(ceph_server: CephServer) -> None:
+    """It may not change the retention, and may delete in spite of it."""
+    owned = locked(user_of(ceph_server), "GOVERNANCE")
+    name = f"bypasser-{new_id().hex[-12:]}"
+    writer = replace(ceph_server.new_user(name), bucket=owned.bucket)
+    policy = json.loads(policy_without_deletion(owned.bucket, name))
+    policy["Statement"][0]["Action"] += ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"]
+    policy["Statement"].append(policy["Statement"][0] | {"Effect": "Deny", "Action": ["s3:PutObjectRetention"]})
+    with ObjectStore.open(owned) as store:
+        store.wire.call("put_bucket_policy", Policy=json.dumps(policy))
+    with ObjectStore.open(writer) as store:
+        seen = {one.name: one for one in examine(store)}
+    assert seen["object_lock"].verdict is KEPT
+    assert (seen["retention_stays"].verdict, seen["retention_stays"].detail) == (
+        IGNORED,
+        "our key may delete a version under retention (GOVERNANCE)",
+    )
+
+
+def test_what_our_own_client_refuses_is_no_guarantee() -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.do_HEAD()
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.send_header("x-amz-object-lock-mode", "COMPLIANCE")
+            ahead = datetime.now(UTC) + timedelta(days=30)
+            self.send_header("x-amz-object-lock-retain-until-date", f"{ahead:%Y-%m-%dT%H:%M:%SZ}")
+            self.end_headers()
+
+        do_DELETE = do_HEAD
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        config = S3(endpoint=f"http://127.0.0.1:{server.server_port}", bucket="b", access_key="a", secret_key="s")
+        try:
+            with ObjectStore.open(config) as store:
+                seen = [trial(Canaries(store.wire)) for trial in (locking.object_lock, locking.retention_stays)]
+        finally:
+            server.shutdown()
+            serving.join()
+    assert [one.verdict for one in seen] == [NOT_OFFERED, NOT_OFFERED]
+
+
 def test_moto_shortens_compliance_and_looks_at_no_key(moto_server: MotoServer) -> None:
     assert verdicts(locked(user_of(moto_server), "COMPLIANCE")) == MOTO_LOCKED
 
 
 def test_the_signatures_made_by_hand_are_those_of_the_specification() -> None:
-    from datetime import UTC, datetime
-
     made = Signer(  # the example of "Authenticating Requests: Using Query Parameters" of the S3 documentation
         region="us-east-1",
         access_key="AKIAIOSFODNN7EXAMPLE",
@@ -183,6 +235,15 @@ def test_a_fault_that_may_pass_is_never_taken_for_an_answer(rclone: EmbeddedStor
         with ObjectStore.open(replace(config, endpoint=proxy.endpoint)) as store, pytest.raises(StoreUnavailable):
             examine(store)
         assert proxy.hits
+
+
+def test_canaries_are_cleared_when_an_examination_breaks_off(rclone: EmbeddedStore) -> None:
+    config = rclone.start()
+    with FaultProxy(int(config.endpoint.rpartition(":")[2]), Fault.SLOW_DOWN, when=lambda n: n == 12) as proxy:
+        with ObjectStore.open(replace(config, endpoint=proxy.endpoint)) as store, pytest.raises(StoreUnavailable):
+            examine(store)
+        assert proxy.hits == 1
+    assert set(canaries(config)) <= {LASTING}
 
 
 def workspace(home: Path, config: S3, **more: str) -> Workspace:
@@ -314,8 +375,6 @@ def test_the_table_names_each_guarantee_once(tmp_path: Path, rclone: EmbeddedSto
 
 
 def test_an_old_request_is_told_from_one_signed_now(ceph_server: CephServer) -> None:
-    from datetime import UTC, datetime
-
     config = user_of(ceph_server)
     with ObjectStore.open(config) as store:
         store.ensure_bucket()

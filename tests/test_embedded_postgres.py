@@ -116,6 +116,22 @@ def test_a_killed_server_comes_back_with_its_data(server):
         holder.close()
 
 
+def test_a_server_that_crashes_at_the_end_of_each_recovery_ends_and_says_so(server):
+    """As on a full disk: a server that mended itself would begin again for ever, whoever waits for it or not."""
+    server.start()
+    in_the_way = server.folder / "data" / "pg_logical" / "replorigin_checkpoint.tmp"
+    os.kill(server.pid(), signal.SIGKILL)
+    in_the_way.mkdir()
+    try:
+        with pytest.raises(DatabaseUnavailable, match="the server ended at its start"):
+            server.start()
+        wait_until(lambda: server.pid() is None)
+        assert not server.users.in_use()
+    finally:
+        in_the_way.rmdir()
+    assert ask(server.start(), "SELECT 1") == [(1,)]
+
+
 def test_a_child_that_outlives_the_killed_server_is_ended_first(server):
     url = server.start()
     busy = psycopg.connect(plain(url))

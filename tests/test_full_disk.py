@@ -1,5 +1,6 @@
 """A full disk at every point where something is written: one clear sentence, nothing lost that was reported, mended after."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from test_crawl_faults import BAD_INPUT, COMPLETE, DATABASE, DISK, FAILED, PARTIAL, STORE, balanced, page, pages
 
@@ -65,6 +67,15 @@ def osint(tmp_path: Path, disk: Disk) -> Iterator[Osint]:
         yield osint
     finally:
         osint.run("down")
+
+
+def nothing_runs_on(disk: Disk) -> bool:
+    """Whether no process works in a folder of the disk, as a server of ours would."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(disk.place):
+                return False
+    return True
 
 
 def said_in_one_sentence(done: "subprocess.CompletedProcess[str]") -> None:
@@ -182,6 +193,7 @@ def test_the_whole_data_folder_on_a_full_disk(tmp_path: Path, disk: Disk, leave_
         for words in (("runs",), ("find",), ("upload",), ("recover",), ("spool",), ("verify", "--all")):
             one = osint.run(*words, code=None)  # no traceback: Osint.run looks
             assert one.returncode != BAD_INPUT and len(one.stderr.splitlines()) <= 4, f"{words}: {one.stderr}"
+            assert nothing_runs_on(disk), words
     ballast.unlink()
     all_is_well(osint, None)
     assert before["run"] in {row["run"] for row in osint.rows("runs")}

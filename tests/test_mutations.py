@@ -4,7 +4,11 @@ Most are checked in this process, by the functions that the command calls (a pro
 given to the command itself, by the file's path and by the WARC's name.
 """
 
+import dataclasses
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +16,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from osint_pipeline.accounts import unaccounted
 from osint_pipeline.claims import Claim, Result
 from osint_pipeline.samples import SampleSites
-from osint_pipeline.verify import verify_file, verify_warc
+from osint_pipeline.verify import verify_all, verify_file, verify_warc
 from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.exchange import RecordType
 from storage.fields import urn
-from tests.commands import Osint
+from storage.rows import WarcState
+from tests.commands import ROOT, Osint
 from tests.mutations import CATALOGUE, FILE, Trio, replace
 
 TOLD = (
@@ -170,6 +176,9 @@ CHANGES = {
     "digest": ("UPDATE records SET record_sha256 = decode(repeat('00', 32), 'hex') WHERE id = :id", "catalogue-record"),
     "address": ("UPDATE records SET url = url || 'x' WHERE id = :id", "catalogue-record"),
     "WARC's digest": ("UPDATE warc_files SET sha256 = decode(repeat('00', 32), 'hex') WHERE name = :warc", "catalogue-sha256"),
+    "state": ("UPDATE warc_files SET state = 'sealed', key = NULL WHERE name = :warc", "catalogue-warc"),
+    "key": ("UPDATE warc_files SET key = NULL WHERE name = :warc", "catalogue-warc"),
+    "version": ("UPDATE warc_files SET version_id = 'x' WHERE name = :warc", "catalogue-warc"),
     "manifest's digest": ("UPDATE warc_files SET manifest_sha256 = decode(repeat('00', 32), 'hex') WHERE name = :warc", "catalogue-manifest"),
 }  # fmt: skip
 
@@ -201,6 +210,98 @@ def test_a_change_in_the_catalogue_is_named(name: str, archive: Archive) -> None
             connection.execute(text(f"DROP TABLE kept_{table}"))
     assert claim in found, found
     assert not failed(archive.named())
+
+
+@pytest.fixture
+def forgotten(archive: Archive) -> Iterator[None]:
+    """The catalogue's list of WARCs is empty for the while."""
+    with archive.workspace.catalog.begin() as connection:
+        connection.execute(text("CREATE TABLE kept_list AS SELECT * FROM warc_files"))
+        connection.execute(text("DELETE FROM warc_files"))
+    try:
+        yield
+    finally:
+        with archive.workspace.catalog.begin() as connection:
+            connection.execute(text("DELETE FROM warc_files"))
+            connection.execute(text("INSERT INTO warc_files SELECT * FROM kept_list"))
+            connection.execute(text("DROP TABLE kept_list"))
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_warc_that_the_catalogue_forgot_is_named(archive: Archive) -> None:
+    names = {path.name for path in archive.workspace.spool.sealed_folder.glob("*.warc.gz")}
+    claims = list(unaccounted(archive.workspace))
+    assert {one.subject for one in failed(claims)["catalogue-warc"]} == names
+    assert all("an event says that it is preserved" in one.why for one in failed(claims)["catalogue-warc"])
+    left = {one.subject for one in claims if one.claim == "in-the-catalogue" and "osint recover" in one.why}
+    assert left == names
+    assert archive.osint.run("verify", "--all", code=1).stdout.count("FAIL catalogue-warc") == len(names)
+    away = archive.warc.rename(archive.warc.with_suffix(".away"))
+    try:
+        (lost, again) = [one for one in unaccounted(archive.workspace) if one.subject == archive.warc.name]
+    finally:
+        away.rename(archive.warc)
+    assert lost.result is again.result is Result.FAIL and "records of the catalogue lie in it" in again.why
+
+
+def test_a_row_that_forgot_its_key_does_not_keep_the_store_from_being_checked(archive: Archive) -> None:
+    (row,) = archive.workspace.catalog.warcs(names=[archive.warc.name])
+    claims = list(verify_warc(archive.workspace, dataclasses.replace(row, state=WarcState.SEALED, key=None)))
+    assert set(failed(claims)) == {"catalogue-warc"}
+    assert {"store-sha256", "store-manifest", "store-index"} <= {
+        one.claim for one in claims if one.result is Result.PASS
+    }
+
+
+HOSTILE = {
+    "deep": (b"[" * 200_000, "wanted"),
+    "large": (b"\0" * (65 << 20), "more than the"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_strangers_manifest_in_the_store_ends_no_check(name: str, archive: Archive) -> None:
+    data, why = HOSTILE[name]
+    path = archive.stored(".manifest.json")
+    before = path.read_bytes()
+    replace(path, data)
+    try:
+        claims = list(verify_all(archive.workspace))
+        (row,) = archive.workspace.catalog.warcs(names=[archive.warc.name])
+        unknown = list(verify_warc(archive.workspace, dataclasses.replace(row, manifest_sha256=None)))
+    finally:
+        replace(path, before)
+    assert set(failed(claims)) == {"store-manifest"} and why in failed(claims)["store-manifest"][0].why
+    assert set(failed(unknown)) == {"store-manifest"}
+    assert claims[-1].claim == "events-chained"
+
+
+def test_what_cannot_be_written_here_ends_no_check(archive: Archive) -> None:
+    """A process that may write no byte to a file, as on a full disk."""
+    command = [sys.executable, "-m", "osint_pipeline", "verify", "--all"]
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command]
+    done = subprocess.run(
+        limited, env=archive.osint.environ, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "Traceback" not in done.stderr and done.returncode == 3, done.stderr
+    assert "UNVERIFIABLE store-manifest" in done.stdout and " 0 failed" in done.stdout
+
+
+def test_a_software_that_is_no_text_is_named(trio: Trio) -> None:
+    trio.edit_manifest(
+        lambda text: re.sub(r'"previous_manifest_sha256": ?"[^"]*"', '"previous_manifest_sha256":[]', text)
+    )
+    trio.edit_manifest(lambda text: re.sub(r'"scrapy": ?"[^"]*"', '"scrapy":[]', text))
+    found = failed(list(verify_file(trio.warc)))
+    assert {"manifest-facts", "manifest-chained"} <= set(found)
+
+
+def test_what_is_named_wrongly_is_said(archive: Archive, tmp_path: Path) -> None:
+    assert "--all checks everything" in archive.osint.run("verify", "--all", "x", code=2).stderr
+    assert "nothing to verify was named" in archive.osint.run("verify", code=2).stderr
+    elsewhere = tmp_path / archive.warc.name
+    assert "is no file" in archive.osint.run("verify", str(elsewhere), code=2).stderr
+    assert "is no id" in archive.osint.run("verify", "a" * 300, code=2).stderr
 
 
 @pytest.mark.parametrize("name", TOLD)

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from test_warc import INFO, exchange
 
+from osint_pipeline.claims import Claim
+from osint_pipeline.claims import Result as ClaimResult
 from osint_pipeline.errors import Exit
 from osint_pipeline.preserve import cdxj_path, key_of, manifest_path, quarantine_key_of, upload
 from osint_pipeline.run import register_sealed
@@ -205,6 +207,8 @@ def test_what_differs_in_the_store_is_set_aside_and_waits_for_a_person(home: Hom
         assert opened.store.sha256_of(aside) == file_sha256(ours)
         assert b"".join(opened.store.read(key)) == b"forged"
         assert states(opened)[warc.name] == WarcState.SEALED and local.exists()
+        (said,) = [one for one in verify_warc(opened, warc) if one.result is ClaimResult.FAIL]
+        assert said.claim == "store-sha256" and said.subject == key and aside in said.why
         (event,) = list_events(opened.catalog, subject=warc.name)
         assert event.kind == "quarantined" and event.sha256 == file_sha256(ours)
         assert event.detail["ours_sha256"] == file_sha256(ours)
@@ -216,6 +220,9 @@ def test_what_differs_in_the_store_is_set_aside_and_waits_for_a_person(home: Hom
         opened.store.wire.call("delete_object", Key=key)  # the person's decision
     (row,) = home.osint().rows("upload")
     assert row["preserved"] and row["warc"] == warc.name
+    with home.workspace() as opened:
+        (warc,) = opened.catalog.warcs(names=[warc.name])
+        assert not [one for one in verify_warc(opened, warc) if one.result is ClaimResult.FAIL]
 
 
 def test_a_later_overwrite_or_deletion_does_not_fool_verify(ceph_home: Home) -> None:
@@ -231,17 +238,24 @@ def test_a_later_overwrite_or_deletion_does_not_fool_verify(ceph_home: Home) -> 
         assert warc.version_id and warc.key == done.key
         (opened.spool.sealed_folder / name).rename(opened.folder / "away")
 
-        def claim() -> str:
-            (only,) = [one for one in verify_warc(opened, warc) if one.claim == "store-sha256"]
-            return only.result.value
+        def claims() -> dict[str, Claim]:
+            found = {one.claim: one for one in verify_warc(opened, warc)}
+            return {name: found[name] for name in ("store-sha256", "store-newest")}
 
-        assert claim() == "PASS"
-        opened.store.wire.call("put_object", Key=done.key, Body=b"forged", ChecksumAlgorithm="SHA256")
-        assert claim() == "PASS"
-        opened.store.wire.call("delete_object", Key=done.key)
-        assert claim() == "PASS"
+        def results() -> list[str]:
+            return [one.result.value for one in claims().values()]
+
+        assert results() == ["PASS", "PASS"]
+        answer = opened.store.wire.call("put_object", Key=done.key, Body=b"forged", ChecksumAlgorithm="SHA256")
+        assert results() == ["PASS", "FAIL"] and answer["VersionId"] in claims()["store-newest"].why
+        answer = opened.store.wire.call("delete_object", Key=done.key)
+        assert results() == ["PASS", "FAIL"] and answer["VersionId"] in claims()["store-newest"].why
+        opened.store.wire.call("delete_object", Key=done.key, VersionId=answer["VersionId"])
+        ours = opened.store.read_range(done.key, 0, warc.size_bytes or 0, warc.version_id)
+        opened.store.wire.call("put_object", Key=done.key, Body=ours, ChecksumAlgorithm="SHA256")
+        assert results() == ["PASS", "PASS"]  # the same bytes again do no harm
         opened.store.wire.call("delete_object", Key=done.key, VersionId=warc.version_id, BypassGovernanceRetention=True)
-        assert claim() == "FAIL"
+        assert results() == ["FAIL", "PASS"]
 
 
 def test_upload_waits_for_a_store_that_is_away_where_it_is_told_to(tmp_path: Path, embedded_url: str) -> None:

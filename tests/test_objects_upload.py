@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from storage.embedded_store import EmbeddedStore
 from storage.errors import StoreDiffers, StoreUnavailable
 from storage.ids import new_id
 from storage.objects import S3, ObjectStore
-from storage.upload import resume_file
+from storage.upload import _write_synced, resume_file
 from tests.cephserver import CephServer
 from tests.faultproxy import Fault, FaultProxy
 
@@ -184,3 +185,11 @@ def test_a_locked_object_is_read_by_the_version_that_was_put(ceph_server: CephSe
         assert store.sha256_of("v1/big", big.version_id) == sha256(data)
         assert store.sha256_of("v1/small", small.version_id) == sha256(b"small")
         assert store.read_range("v1/big", PART, 10, big.version_id) == data[PART : PART + 10]
+
+
+def test_two_uploads_of_one_file_do_not_take_each_others_notes_away(tmp_path: Path) -> None:
+    kept = resume_file(tmp_path / "x.warc.gz")
+    (tmp_path / f"{kept.name}-killed.new").write_text("half")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: _write_synced(kept, str(number)), range(200)))
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name] and kept.read_text().isdecimal()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -151,6 +152,14 @@ def change_a_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
+def change_the_manifest(path: Path) -> None:
+    change_a_byte(path.with_name(path.name.replace(".warc.gz", ".manifest.json")))
+
+
+def change_the_index(path: Path) -> None:
+    change_a_byte(path.with_name(path.name.replace(".warc.gz", ".cdxj")))
+
+
 def take_away(path: Path) -> None:
     path.unlink()
 
@@ -159,14 +168,92 @@ def take_the_manifest_away(path: Path) -> None:
     path.with_name(path.name.replace(".warc.gz", ".manifest.json")).unlink()
 
 
-@pytest.mark.parametrize("harm", [change_size, change_a_byte, take_away, take_the_manifest_away])
+HARMS = [change_size, change_a_byte, change_the_manifest, change_the_index, take_away, take_the_manifest_away]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_copy_stays_where_the_store_has_lost_or_changed_its_own(archive: Archive, harm: Any) -> None:
-    archive.osint.environ["OSINT_READBACK_HOURS"] = "0"
+    """By default the store's bytes are read at the deletion, whatever was read when the WARC was preserved."""
     (stored,) = archive.objects.rglob("*.warc.gz")
     harm(stored)
     (kept,) = archive.osint.rows("spool", "clean", "--hours", "0", code=PARTIAL)
     assert not kept["released"] and kept["why"], kept
     assert len(archive.warcs()) == 1 and "released" not in archive.events()
+
+
+@pytest.mark.parametrize("hours", ["inf", "nan", "1e9", "-1"])
+def test_hours_without_a_bound_are_refused(tmp_path: Path, hours: str) -> None:
+    done = Osint(tmp_path / "home").run("spool", "clean", "--hours", hours, code=BAD_INPUT)
+    assert "876600" in done.stderr
+
+
+def test_a_warc_in_quarantine_is_told_of(tmp_path: Path) -> None:
+    osint = Osint(tmp_path / "home")
+    osint.run("up")
+    try:
+        with RawServer(pages(1)) as server:
+            page = ("--spider", "page", "--render", "never", f"{server.url}/0")
+            (run,) = osint.rows("crawl", "--no-upload", *page)
+        (warc,) = (osint.home / "spool" / "sealed").glob("*.warc.gz")
+        slug, day = re.match(r"(.+?)-(\d{8})T", warc.name).groups()  # type: ignore[union-attr]
+        key = f"v1/warc/{slug}/{day[:4]}/{day[4:6]}/{day[6:]}/{run['run']}/{warc.name}"
+        taken = osint.home / "store" / "data" / "osint" / key
+        taken.parent.mkdir(parents=True)
+        taken.write_bytes(b"foreign")
+        osint.run("upload", code=None)
+        (status,) = osint.rows("spool")
+        (held,) = status["held_back"]
+        assert held["warc"] == warc.name and key in held["why"] and "v1/quarantine/" in held["why"], held
+    finally:
+        osint.run("down")
+
+
+def test_a_link_that_a_kill_left_in_the_embedded_store_goes_when_nobody_uses_it(tmp_path: Path) -> None:
+    osint = Osint(tmp_path / "home")
+    osint.run("up")
+    try:
+        captured(osint)
+        (stored,) = (osint.home / "store" / "data").rglob("*.warc.gz")
+        left = stored.with_name(".rclone_temp_link_00")
+        left.hardlink_to(stored)
+        with EmbeddedStore(osint.home / "store"):
+            assert not osint.rows("recover") and left.exists()
+        assert [row["name"] for row in osint.rows("recover")] == ["store"]
+        assert not left.exists() and stored.exists() and not osint.rows("recover")
+    finally:
+        osint.run("down")
+
+
+RELEASED_MEANWHILE = """
+from pathlib import Path
+from settings.service import load
+from osint_pipeline.retrieve import Archive, stands
+from osint_pipeline.workspace import Workspace
+from storage.finding import records_of
+from uuid import UUID
+import sys
+with Workspace(load().service) as opened:
+    (ref, *_) = records_of(opened.catalog, UUID(sys.argv[1]))
+    gone = opened.spool.sealed_folder / ref.warc
+    real = Path.is_file
+    def looked(path):
+        there = real(path)
+        if path == gone:
+            gone.unlink(missing_ok=True)
+        return there
+    Path.is_file = looked  # it goes between the look and the opening
+    print(len(Archive(opened).member(ref)), stands(opened, ref.record_id))
+"""
+
+
+def test_a_copy_that_goes_while_it_is_opened_is_read_from_the_store(archive: Archive) -> None:
+    (found, *_) = archive.osint.rows("find", "--kind", "page", "старонка")
+    words = [sys.executable, "-c", RELEASED_MEANWHILE, found["id"]]
+    done = subprocess.run(words, env=archive.osint.environ, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    length, stood = done.stdout.split()
+    assert int(length) > 100 and stood == "True"
+    assert not archive.warcs()
 
 
 def test_a_copy_that_another_store_preserved_stays(archive: Archive, tmp_path: Path) -> None:

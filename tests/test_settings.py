@@ -1,6 +1,7 @@
 """Settings are read once, typed, and refuse what they do not know."""
 
 import stat
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ def test_a_password_in_a_url_is_masked(tmp_path: Path) -> None:
         ("OSINT_DELAY_SECONDS", "soon", "OSINT_DELAY_SECONDS"),
         ("OSINT_DELAY_SECONDS", "-1", "below"),
         ("OSINT_DELAY_SECONDS", "nan", "OSINT_DELAY_SECONDS"),
+        ("OSINT_RETAIN_HOURS", "100000000", "above 876600"),
+        ("OSINT_DOCTOR_HOURS", "inf", "above 876600"),
+        ("OSINT_STOP_SECONDS", "1e12", "above 2000000"),
+        ("OSINT_CLOCK_MARGIN_SECONDS", "inf", "above"),
+        ("OSINT_SPOOL_HIGH_BYTES", "9" * 400, "above"),
+        ("OSINT_SPOOL_LOW_SHARE", "1.1", "above 1"),
         ("OSINT_RETRIES", "2.5", "OSINT_RETRIES"),
         ("OSINT_ALLOW_NETWORKS", "localhost", "OSINT_ALLOW_NETWORKS"),
         ("OSINT_ROBOTS", "ignore", "reason"),
@@ -66,6 +73,17 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, name: str, value: str, say
         load(environment(tmp_path, **{name: value}))
 
 
+def test_every_number_has_bounds_and_its_default_lies_in_them(tmp_path: Path) -> None:
+    numbers = [one for one in fields(Service) if "int" in str(one.type) or "float" in str(one.type)]
+    assert len(numbers) > 25
+    for one in numbers:
+        for value in ("inf", "nan", "1e400", "9" * 30, "-1"):
+            with pytest.raises(SettingError, match=f"OSINT_{one.name.upper()}"):
+                load(environment(tmp_path, **{f"OSINT_{one.name.upper()}": value}))
+        if one.default is not None:
+            load(environment(tmp_path, **{f"OSINT_{one.name.upper()}": str(one.default)}))
+
+
 def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "osint.toml"
     file.write_text("retrys = 5\n")
@@ -74,8 +92,6 @@ def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
 
 
 def test_every_field_says_what_it_is() -> None:
-    from dataclasses import fields
-
     for one in fields(Service):
         assert one.metadata["about"], one.name
 

@@ -1,8 +1,12 @@
 """The checker names each kind of change to a WARC, and reads whatever others wrote without falling over."""
 
 import gzip
+import json
 import os
 import re
+import time
+import tracemalloc
+import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +16,7 @@ from test_warc import INFO, exchange
 
 from storage.check import Finding, Result, check_warc
 from storage.exchange import Original, RecordRef, RecordType
-from storage.manifest import SealedWarc
+from storage.manifest import FORMAT, SealedWarc
 from storage.records import WarcReader
 from storage.warc import OpenWarc
 
@@ -235,3 +239,130 @@ def test_what_is_no_warc_is_a_finding_not_an_exception(data: bytes, tmp_path: Pa
     path.write_bytes(data)
     assert rules(list(check_warc(path)))
     assert rules(list(check_warc(path, tmp_path / "none.json")))
+
+
+def written(kind: str, *more: tuple[str, str], identifier: str = "") -> bytes:
+    """Write a record with whatever fields, in a gzip member of its own."""
+    fields = [
+        ("WARC-Type", kind),
+        ("WARC-Record-ID", identifier or f"<urn:uuid:{uuid.uuid4()}>"),
+        ("WARC-Date", "2026-01-01T00:00:00Z"),
+        ("WARC-Target-URI", "https://example.org/"),
+        *more,
+        ("Content-Length", "0"),
+    ]
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return gzip.compress(f"WARC/1.1\r\n{head}\r\n\r\n\r\n".encode(), mtime=0)
+
+
+def stranger(folder: Path, *records: bytes) -> Path:
+    path = folder / "stranger.warc.gz"
+    path.write_bytes(b"".join(records))
+    return path
+
+
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (("WARC-Segment-Number", LONG), ("WARC-Segment-Origin-ID", "<urn:x:y>")),
+        (("WARC-Segment-Number", "2"), ("WARC-Segment-Origin-ID", "<urn:x:y>"), ("WARC-Segment-Total-Length", LONG)),
+    ],
+)
+def test_a_number_of_any_length_is_a_finding(more: tuple[tuple[str, str], ...], tmp_path: Path) -> None:
+    found = list(check_warc(stranger(tmp_path, written("continuation", *more), written("resource"))))
+    assert {one.rule for one in found if one.result is Result.FAIL} <= {"segment-number", "segment-length"}
+    assert [one.rule for one in found if one.result is Result.PASS] == ["record"]
+
+
+ROW = {"id": str(uuid.UUID(int=1)), "type": "resource", "url": "https://example.org/", "date": "2026", "offset": 0,
+       "length": 1, "record_sha256": "", "block_sha256": ""}  # fmt: skip
+FACTS = {"record_count": 1, "extra": {}, "warcinfo_id": None, "sha256": "00", "size_bytes": 1}
+DEEP = "[" * 200_000 + "]" * 200_000
+HOSTILE = {
+    "size without end": ("{}", {"size_bytes": float("inf")}),
+    "size that is true": ("{}", {"size_bytes": True}),
+    "size below nothing": ("{}", {"size_bytes": -1}),
+    "facts that are deep": ("{}", {"extra": "DEEP"}),
+    "facts that are no text": ("{}", {"extra": {"run": "\ud800"}}),
+    "extra that is a list": ("{}", {"extra": [["a", 1]]}),
+    "a number for a warcinfo": ("{}", {"warcinfo_id": 5}),
+    "a number for a time": ("{}", {"sealed_at": 5}),
+    "row that is a list": ("[]", {}),
+    "row that is deep": (DEEP, {}),
+    "row that is a number": ("5", {}),
+    "row with a text for an offset": (json.dumps(ROW | {"offset": "zz"}), {}),
+    "row with an offset without end": (json.dumps(ROW | {"offset": float("inf")}), {}),
+    "row with a number for a media type": (json.dumps(ROW | {"media_type": 5}), {}),
+    "row with a number for an id": (json.dumps(ROW | {"id": 5}), {}),
+    "row with half a character": (json.dumps(ROW | {"url": "\ud800"}), {}),
+    "row with a list for a status": (json.dumps(ROW | {"status": []}), {}),
+    "row with a list for a type": (json.dumps(ROW | {"type": []}), {}),
+}
+
+
+def manifest_of(row: str, more: dict[str, object]) -> str:
+    facts = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in (FACTS | more).items())
+    head = f'{{\n"format": "{FORMAT}",\n"name": "x",\n"records": [\n{row}\n],\n'
+    return f"{head}{facts}\n}}\n".replace('"DEEP"', DEEP)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_json_for_a_manifest_is_a_finding_and_the_rest_is_checked(name: str, tmp_path: Path) -> None:
+    warc = stranger(tmp_path, written("resource"), written("resource"))
+    manifest = tmp_path / "stranger.manifest.json"
+    manifest.write_text(manifest_of(*HOSTILE[name]))
+    found = list(check_warc(warc, manifest))
+    assert "manifest" in rules(found)
+    assert [one.rule for one in found if one.result is Result.PASS] == ["record", "record"]
+
+
+def test_a_row_without_an_end_is_not_read(tmp_path: Path) -> None:
+    manifest = tmp_path / "stranger.manifest.json"
+    manifest.write_text(manifest_of('"' + "x" * (17 << 20) + '"', {}))
+    found = [one for one in check_warc(stranger(tmp_path, written("resource")), manifest) if one.rule == "manifest"]
+    assert [len(one.why) < 500 for one in found] == [True]
+
+
+def test_an_index_that_cannot_be_one_is_a_finding(tmp_path: Path) -> None:
+    sealed = made(tmp_path)
+    sealed.cdxj.write_text('a 2026 {"offset": 1e999}\n')
+    assert rules(list(check_warc(sealed.path, sealed.manifest))) >= {"index-line", "index-missing"}
+    sealed.cdxj.unlink()
+    sealed.cdxj.mkdir()
+    assert rules(list(check_warc(sealed.path, sealed.manifest))) == {"index"}
+    sealed.manifest.unlink()
+    sealed.manifest.mkdir()
+    assert "manifest" in rules(list(check_warc(sealed.path, sealed.manifest)))
+
+
+def test_identifiers_of_any_length_are_not_held(tmp_path: Path) -> None:
+    long = "a" * 500_000
+    records = [written("resource", identifier=f"<urn:x:{long}{number % 39}>") for number in range(40)]
+    path = stranger(tmp_path, *records)
+    tracemalloc.start()
+    try:
+        found = list(check_warc(path))
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rules(found) == {"duplicate-id"} and held < 12e6, held
+    assert all(len(one.record_id or "") < 300 for one in found)
+
+
+def test_a_record_that_is_named_again_and_again_is_read_once(tmp_path: Path) -> None:
+    original = f"<urn:uuid:{uuid.uuid4()}>"
+    target = written("response", *[(f"X{number}", "a") for number in range(60_000)], identifier=original)
+    revisit = written("revisit", *[("WARC-Refers-To", original)] * 5000)
+    began = time.monotonic()
+    found = list(check_warc(stranger(tmp_path, target, *[revisit] * 3)))
+    assert time.monotonic() - began < 5
+    assert "repeated-field" in rules(found) and len(found) < 500
+
+
+def test_folded_lines_take_no_longer_than_others(tmp_path: Path) -> None:
+    began = time.monotonic()
+    list(check_warc(stranger(tmp_path, written("resource", ("X-Folded", "a" + "\r\n b" * 200_000)))))
+    assert time.monotonic() - began < 5

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from osint_pipeline.verify import Progress
 
 _SHOWN_SECONDS = 0.1
+_SHOWN = 200  # characters of what was named
 
 
 @click.command(help="Check a post, capture or run by id, a WARC file by path or name, or everything.")
@@ -25,9 +26,8 @@ _SHOWN_SECONDS = 0.1
 @as_json
 def verify(what: str | None, all_: bool, json_: bool) -> int:
     if bool(what) == all_:
-        raise UserError(
-            "nothing to verify was named", "osint verify ID, osint verify FILE.warc.gz, or osint verify --all"
-        )
+        said = f"--all checks everything, and {what[:_SHOWN]} was named too" if what else "nothing to verify was named"
+        raise UserError(said, "osint verify ID, osint verify FILE.warc.gz, or osint verify --all")
     Reader.code_if_gone = Exit.PARTIAL  # not everything was checked
     counts = {"PASS": 0, "FAIL": 0, "UNVERIFIABLE": 0}
     with workspace() as opened, _Watched(json_) as watched:
@@ -103,12 +103,17 @@ def _claims(opened: Any, what: str | None, at: "Progress") -> "Iterator[Claim]":
         return verify_records(opened, UUID(what))
     except ValueError:
         pass
-    if named := opened.catalog.warcs(names=[Path(what).name]) if not Path(what).exists() else []:
+    try:
+        there, is_file = Path(what).exists(), Path(what).is_file()
+    except OSError:  # longer than a name can be
+        there = is_file = False
+    bare = Path(what).name == what  # a path says which copy is meant: never another one's place
+    if not there and bare and (named := opened.catalog.warcs(names=[what])):
         return verify_warc(opened, named[0], at)
-    if not Path(what).is_file():
-        raise UserError(
-            f"{what} is no id, no file and no WARC of the catalogue", "`osint find` and `osint runs` list ids"
-        )
+    if not is_file:
+        what = what if len(what) <= _SHOWN else f"{what[:_SHOWN]}…"
+        kinds = "no id, no file and no WARC of the catalogue" if bare else "no file"
+        raise UserError(f"{what} is {kinds}", "`osint find` and `osint runs` list ids")
     return verify_file(Path(what), margin_seconds=opened.service.clock_margin_seconds, progress=at)
 
 

@@ -6,6 +6,7 @@ import click
 
 from osint_pipeline.cli.common import Reader, as_json, print_json, sizes, workspace
 from osint_pipeline.errors import Exit
+from settings.service import MOST_HOURS
 
 if TYPE_CHECKING:
     from osint_pipeline.spooled import Status
@@ -47,9 +48,15 @@ def _print(found: "Status") -> None:
         click.echo(f"torn       {left['file']} ({sizes(int(left['bytes']))}): never deleted by us")
 
 
+def _bounded(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= MOST_HOURS:  # so that nan is refused too
+        raise click.BadParameter(f"{value:g} is not from 0 to {MOST_HOURS}")
+    return value
+
+
 @spool.command(help="Delete local copies that are proven to be in a durable store (OSINT_RETAIN_HOURS).")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
-@click.option("--hours", type=click.FloatRange(min=0), help="How long a copy stays.  [default: OSINT_RETAIN_HOURS]")
+@click.option("--hours", type=float, callback=_bounded, help="How long a copy stays.  [default: OSINT_RETAIN_HOURS]")
 @as_json
 def clean(dry_run: bool, hours: float | None, json_: bool) -> int:
     from osint_pipeline.errors import UserError

@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from storage import signing
-from storage.canaries import BODY, Canaries
+from storage.canaries import BODY, Canaries, by_server
 from storage.guarantee import Seen, broken, ignored, kept, not_offered
-from storage.s3_wire import Kind, Refused, Wire
+from storage.s3_wire import Refused, Wire
 
 _HOUR = timedelta(hours=1)
 
@@ -56,7 +56,7 @@ def deletion_refused(canaries: Canaries) -> Seen:
     try:
         canaries.delete("doomed")
     except Refused as refused:
-        if refused.kind is Kind.PASSING:
+        if not by_server(refused):
             raise
         return kept(f"our key may not delete ({refused.code})")
     return broken("deletion had no effect") if canaries.head("doomed") else ignored("our key may delete objects")
@@ -70,7 +70,7 @@ def version_deletion_refused(canaries: Canaries) -> Seen:
     try:
         canaries.delete("doomed-version", VersionId=version)
     except Refused as refused:
-        if refused.kind is Kind.PASSING:
+        if not by_server(refused):
             raise
         return kept(f"our key may not delete a version ({refused.code})")
     return ignored("our key may delete versions, for good")
@@ -82,7 +82,7 @@ def first_bytes_stay(canaries: Canaries) -> Seen:
     try:
         canaries.put("overwritten", b"second")
     except Refused as refused:
-        if refused.kind is Kind.PASSING:
+        if not by_server(refused):
             raise
         return kept(f"our key may not overwrite ({refused.code})")
     if first not in (None, "", "null") and canaries.read("overwritten", VersionId=first) == b"first":
@@ -106,7 +106,7 @@ def _refusal(stranger: Wire, operation: str, **arguments: object) -> str:
     try:
         answer = stranger.call(operation, **arguments)
     except Refused as refused:
-        if refused.kind is Kind.PASSING:
+        if not by_server(refused):
             raise
         return refused.code
     if "Body" in answer:
