@@ -27,7 +27,8 @@ from osint_pipeline.throttle import Throttle
 from osint_pipeline.workspace import Workspace
 from settings.service import Service, load
 from spiders.site import Reading, SiteSpider
-from storage.errors import StorageError
+from storage.durable import is_full
+from storage.errors import SpoolFull, StorageError
 from storage.rows import CaptureState as State
 
 log = logging.getLogger(__name__)
@@ -221,6 +222,8 @@ class CaptureMiddleware:
 
     def process_exception(self, request: Request, exception: Exception) -> None:
         capture = request.meta.get("osint_capture")
+        if isinstance(exception, OSError) and is_full(exception):
+            exception = SpoolFull(str(run_of(self.crawler).workspace.spool.folder), 0)
         if isinstance(exception, StorageError):
             run_of(self.crawler).break_off(exception)
             end_crawl(self.crawler, "cannot_keep")

@@ -132,16 +132,23 @@ class _Crawls:
 
     def stop(self) -> None:
         """End the crawl under way: open requests may finish within OSINT_STOP_SECONDS; called again, at once."""
-        from osint_pipeline.crawl import end_crawl
-
         loop = asyncio.get_running_loop()
         if self.stopping:
             self.cutting = loop.create_task(self.cut())
             return
         self.stopping = True
-        if self._crawler is not None and self._crawler._engine is not None:
-            end_crawl(self._crawler, INTERRUPTED)
+        self._end_when_it_runs()
         loop.call_later(self.workspace.service.stop_seconds, self.stop)
+
+    def _end_when_it_runs(self) -> None:
+        """End the crawl under way; one that is only about to begin is ended as soon as it has."""
+        from osint_pipeline.crawl import end_crawl
+
+        engine = self._crawler._engine if self._crawler is not None else None
+        if engine is not None and engine.running and engine.spider is not None:
+            end_crawl(self._crawler, INTERRUPTED)
+        elif self.visited and not self.done.is_set():
+            asyncio.get_running_loop().call_later(0.05, self._end_when_it_runs)
 
     async def cut(self) -> None:
         """Leave open requests as they are, and end the run with what is recorded."""

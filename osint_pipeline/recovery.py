@@ -2,10 +2,12 @@
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -230,6 +232,15 @@ def _alive(run: UnfinishedRun) -> bool:
     return pid.isdigit() and process_start(int(pid)) == started != ""
 
 
+def _readable(paths: Iterable[Path]) -> list[SealedWarc]:
+    """Describe sealed WARCs; those whose manifest is damaged are for `osint verify` to name."""
+    found = []
+    for path in paths:
+        with suppress(DamagedWarc, OSError):
+            found.append(sealed_from(path))
+    return found
+
+
 def _of_another_machine(run: UnfinishedRun) -> bool:
     return run.process is not None and run.process.rsplit(":", 2)[0] != socket.gethostname()
 
@@ -245,7 +256,11 @@ def _end(workspace: Workspace, run_id: UUID) -> None:
     assert begun is not None
     paths = [workspace.local_copy(warc.name) for warc in workspace.catalog.warcs(run_id=run_id)]
     with mending(workspace, *begun) as mended:
-        replay(workspace, mended, [sealed_from(path) for path in paths if path])
+        warcs = _readable(path for path in paths if path)
+        replay(workspace, mended, warcs)
+        for warc in warcs:  # those that were sealed while the run went on may hold what it had not come to tell
+            tell_of_records(workspace, run_id, records_in(warc))
+        close_captures(workspace, mended)
         if workspace.catalog.run_end(run_id) is None:
             _write_end(mended, what_there_is(workspace, run_id))
 

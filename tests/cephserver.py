@@ -27,6 +27,7 @@ PROGRAMS = {
     "radosgw": "radosgw",
 }
 _START_SECONDS = 60
+_TRIES = 5
 _POLL_SECONDS = 0.05
 _SETTINGS = """[global]
 fsid = {fsid}
@@ -155,7 +156,10 @@ class CephServer:
 
     def _run(self, program: str, *words: str) -> str:
         command = [program, "-c", str(self._conf), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, cwd=self.folder)
+        for _ in range(_TRIES):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, cwd=self.folder)
+            if done.returncode == 0:
+                break  # the client `ceph` sometimes asks before it knows the cluster's id, and is refused
         assert done.returncode == 0, f"{program} {words}: {done.stderr}"
         return done.stdout
 
