@@ -202,6 +202,7 @@ def test_recover_survives_turned_warcs_and_pages_that_break_a_parser(base: str, 
         assert osint.claims()["FAIL"] == 0
     finally:
         served.close()
+        osint.run("down")  # the killed crawl left its store running, and no later command used it
 
 
 hostile_asked: list[str] = []
