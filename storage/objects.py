@@ -19,7 +19,7 @@ from storage.upload import Part, Plan, Slice, Upload, abandon, plan_stream
 __all__ = ["S3", "FileDiffers", "Found", "ObjectMissing", "ObjectStore", "RangeShort", "Stored"]
 
 _READ_BYTES = 8 << 20
-_READINGS = 5
+_READINGS, _SAME_READINGS = 5, 3
 _OCTETS = "application/octet-stream"
 
 
@@ -205,17 +205,17 @@ class ObjectStore:
     def _same(self, key: str, version_id: str | None, sha256: str, size_bytes: int) -> int:
         """Read an object until its bytes are ours; its length.
 
-        Raises StoreDiffers where it gives the same other bytes twice, StoreUnavailable where it gives others each time:
-        they change on their way to us.
+        Raises StoreDiffers where it gives the same other bytes three times, StoreUnavailable where it gives others each
+        time: they change on their way to us.
         """
-        seen: set[str] = set()
+        seen: list[str] = []
         for _ in range(_READINGS):
             got, size = self._digest(key, version_id, 0 if seen else size_bytes)
             if got == sha256:
                 return size
-            if got in seen:
+            seen.append(got)
+            if seen.count(got) == _SAME_READINGS:
                 raise StoreDiffers(key, sha256, got)
-            seen.add(got)
         raise StoreUnavailable(self.wire.config.endpoint, f"gives other bytes of {key} at each reading")
 
     def _digest(self, key: str, version_id: str | None, likely_bytes: int = 0) -> tuple[str, int]:
