@@ -46,7 +46,13 @@ def end_crawl(crawler: Crawler, reason: str) -> None:
     """Close the spider soon; what is under way is finished."""
     if RunExtension.current is not None:
         RunExtension.current.pressure.throttle.abandon(reason)
-    _ends.append(asyncio.ensure_future(crawler.engine.close_spider_async(reason=reason)))
+    _ends.append(asyncio.ensure_future(_close_spider(crawler, reason)))
+
+
+async def _close_spider(crawler: Crawler, reason: str) -> None:
+    """Close the spider, unless it has been closed already: what fails at the very end may ask for it once more."""
+    if crawler.engine and crawler.engine.spider is not None and crawler.engine._slot is not None:
+        await crawler.engine.close_spider_async(reason=reason)
 
 
 def scrapy_settings(service: Service, source: Source | None = None) -> dict[str, Any]:

@@ -152,6 +152,7 @@ class Recorder:
         flight.begun.append(datetime.fromtimestamp(params["wallTime"], UTC))
         if params.get("redirectResponse"):
             flight.redirects.append(params["redirectResponse"])
+        flight.told.set()
 
     def _sent_extra(self, session: str, params: Answer) -> None:
         flight = self._flight(params)

@@ -1,5 +1,6 @@
 """Reads the bodies of paused responses, or copies them while the page reads them, within a limit of bytes for the whole page."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
 READ_WHOLE = ("text/", "image/", "font/", "application/json", "application/javascript", "application/xml", "application/x-javascript")  # fmt: skip
 WHOLE_BYTES = 4 << 20  # a longer answer is copied as the page reads it
 CODED_BYTES = 1 << 20  # the same for one that has still to be decompressed
+TOLD_SECONDS = 2.0  # how long a pause waits to be told of its own request: a busy page tells late
 MEMORY_BYTES = 1 << 20  # a longer body waits in a scratch file
 
 
@@ -41,6 +43,8 @@ class Bodies:
             return True
         if hop.status in BODILESS or hop.method == "HEAD":
             return True
+        if hop.kind in TAPPED and not hop.main_frame and _must_flow(hop):
+            await _told(flight)
         tappable = bool(flight.session) and flight.kind in TAPPED and not hop.main_frame
         if not self.room_bytes or ((hop.declared_bytes or 0) > self.room_bytes and not tappable):
             self.cut(hop, Truncated.LENGTH, f"the limit of {self.limit_bytes} bytes was reached")
@@ -118,6 +122,13 @@ class Bodies:
         hop.truncated = why
         if not hop.media_type.startswith(ENDLESS):
             self.omit(f"{hop.url}: {hop.body_bytes} of {hop.declared_bytes or 'unknown'} bytes were read ({why})")
+
+
+async def _told(flight: Flight) -> None:
+    """Wait until it is known which session a request belongs to: without it nothing can be copied from there."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TOLD_SECONDS):
+            await flight.told.wait()
 
 
 def _must_flow(hop: Hop) -> bool:

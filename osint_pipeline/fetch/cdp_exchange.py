@@ -1,5 +1,6 @@
 """Turns what Chromium tells of a request over CDP into the Exchange that is kept. No protocol here, only bytes."""
 
+import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,6 +102,7 @@ class Flight:
     failure: str | None = None
     emitted: int = 0
     first: dict[str, str] = field(default_factory=dict)
+    told: asyncio.Event = field(default_factory=asyncio.Event)  # the Network domain has told of its request
 
     def heard_first(self, what: str, session: str) -> bool:
         """Whether this session is the one that told `what` first; a target attached twice tells everything twice."""
