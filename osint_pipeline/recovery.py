@@ -1,7 +1,6 @@
 """Mends what a crash left: torn WARCs are cut and sealed, the catalogue is told what they hold, dead runs are ended."""
 
 import re
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -60,7 +59,7 @@ def recover(workspace: Workspace) -> Iterator[Mended]:
         for run_id in workspace.catalog.ends_untold():
             _write_end_of(workspace, run_id)
         for run in workspace.catalog.unfinished_runs():
-            if not _alive(run) or (_of_another_machine(run) and _wrote_here(workspace, run.id)):
+            if not _alive(workspace, run) or (_of_another_machine(workspace, run) and _wrote_here(workspace, run.id)):
                 _end(workspace, run.id)
                 yield Mended(name=f"run {run.id}", sentence="its process is gone; ended with what it had captured")
 
@@ -95,7 +94,7 @@ def _seal_again(workspace: Workspace, sealed: SealedWarc) -> None:
 def _living(workspace: Workspace) -> set[UUID]:
     """Name the runs that may still write to this spool: it is this machine's alone, so those of its living processes."""
     runs = workspace.catalog.unfinished_runs()
-    return {run.id for run in runs if _alive(run) and not _of_another_machine(run)}
+    return {run.id for run in runs if _alive(workspace, run) and not _of_another_machine(workspace, run)}
 
 
 def _register(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> list[str]:
@@ -223,11 +222,11 @@ def _place(found: tuple[RecordRef, SealedWarc]) -> int:
         return 0  # told of when it is read
 
 
-def _alive(run: UnfinishedRun) -> bool:
+def _alive(workspace: Workspace, run: UnfinishedRun) -> bool:
     if run.process is None:
         return False  # made again from the archive
     host, pid, started = [*run.process.rsplit(":", 2), "", ""][:3]
-    if host != socket.gethostname():
+    if host != workspace.service.machine:
         return True  # another machine's: its own recover decides
     return pid.isdigit() and process_start(int(pid)) == started != ""
 
@@ -241,8 +240,8 @@ def _readable(paths: Iterable[Path]) -> list[SealedWarc]:
     return found
 
 
-def _of_another_machine(run: UnfinishedRun) -> bool:
-    return run.process is not None and run.process.rsplit(":", 2)[0] != socket.gethostname()
+def _of_another_machine(workspace: Workspace, run: UnfinishedRun) -> bool:
+    return run.process is not None and run.process.rsplit(":", 2)[0] != workspace.service.machine
 
 
 def _wrote_here(workspace: Workspace, run_id: UUID) -> bool:

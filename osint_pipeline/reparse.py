@@ -99,7 +99,7 @@ class _Rereading:
             started_at=datetime.now(UTC),
             versions=software(),
             detail={"act": "reparse"},
-            process=this_process(),
+            process=this_process(self.workspace.service.machine),
             id=new_id(),
         )
         if not write:

@@ -1,7 +1,6 @@
 """One visit of one source: what it wanted, what came of it, and how it ended."""
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,7 +82,7 @@ class Run:
             attempt=attempt,
             versions=software(),
             detail=self.detail,
-            process=this_process(),
+            process=this_process(workspace.service.machine),
         )
         workspace.catalog.begin_run(row)
         self.series = self._open_series(attempt)
@@ -323,9 +322,9 @@ class Run:
             self.recorder.end_file(wanted.url, row)
 
 
-def this_process() -> str:
+def this_process(machine: str) -> str:
     """Name this process among all of all machines, for `osint recover`."""
-    return f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}"
+    return f"{machine}:{os.getpid()}:{process_start(os.getpid())}"
 
 
 def process_start(pid: int) -> str:

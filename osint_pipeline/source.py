@@ -6,6 +6,7 @@ from hashlib import sha256
 from urllib.parse import SplitResult, urlsplit
 
 from spiders import telegram, video
+from storage.watched import Watched
 
 SPIDERS = ("telegram", "news", "page", "video")
 FEED_SHAPE = re.compile(r"(/feed/?$|/rss|\.rss$|/atom|sitemap[^/]*\.(xml|txt)|\.xml(\.gz)?$)", re.IGNORECASE)
@@ -13,7 +14,10 @@ FEED_SHAPE = re.compile(r"(/feed/?$|/rss|\.rss$|/atom|sitemap[^/]*\.(xml|txt)|\.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """`slug` is ASCII and stands in the archive's keys; `robots` is "obey" or "ignore:<reason>"."""
+    """`slug` is ASCII and stands in the archive's keys; `robots` is "obey" or "ignore:<reason>".
+
+    Limits of None are those of the settings. `backfill_pages`: how many pages of older history a visit may add.
+    """
 
     url: str
     slug: str
@@ -22,6 +26,10 @@ class Source:
     robots: str = "obey"
     proxy: str | None = None
     pages: tuple[str, ...] = ()
+    limit_pages: int | None = None
+    limit_bytes: int | None = None
+    limit_seconds: int | None = None
+    backfill_pages: int | None = None
 
 
 class UnusableUrl(ValueError):
@@ -68,6 +76,30 @@ def make_sources(urls: list[str], *, spider: str | None, render: str, robots: st
             url=key, slug=slug_of(key), spider=name, render=render, robots=robots, proxy=proxy, pages=pages
         )
     return list(sources.values())
+
+
+def host_of(url: str) -> str:
+    """Name the host that a source is on: what is asked of it goes through one process at a time, on all machines."""
+    return (urlsplit(url).hostname or "").lower()
+
+
+def watched_source(watched: Watched, *, robots: str, proxy: str | None) -> Source:
+    """Make the source of a visit out of what is written of it; `robots` and `proxy` hold where it names none."""
+    row, watch = watched.source, watched.watch
+    reason = f":{row.robots_reason}" if row.robots_reason else ""
+    return Source(
+        url=row.url,
+        slug=row.slug,
+        spider=row.spider,
+        render=row.render or "auto",
+        robots=f"{row.robots}{reason}" if row.robots else robots,
+        proxy=row.proxy or proxy,
+        pages=(row.url,),
+        limit_pages=watch.limit_pages,
+        limit_bytes=watch.limit_bytes,
+        limit_seconds=watch.limit_seconds,
+        backfill_pages=watch.backfill_pages,
+    )
 
 
 def _check(url: str) -> SplitResult:

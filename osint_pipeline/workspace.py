@@ -1,7 +1,6 @@
 """The parts that every command works with: settings, data folder, spool, catalogue, store."""
 
 import logging
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -84,7 +83,7 @@ class Workspace:
         from sqlalchemy import text
 
         with self.catalog.begin() as connection:
-            return Owner(archive=str(connection.scalar(text(_IDENTITY))), host=socket.gethostname())
+            return Owner(archive=str(connection.scalar(text(_IDENTITY))), host=self.service.machine)
 
     def local_copy(self, warc: str) -> Path | None:
         """Find a sealed WARC's file on this machine."""

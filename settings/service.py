@@ -1,6 +1,8 @@
 """Every setting of the service: its unit, its default, where its value came from. Read once, at start."""
 
 import os
+import re
+import socket
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +13,7 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 PREFIX = "OSINT_"
+_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MOST_HOURS = 876_600  # a hundred years
 _MOST_SECONDS = 2_000_000  # 23 days: system calls count a wait in milliseconds of 31 bits
 _MOST_BYTES = 1 << 60
@@ -39,6 +42,7 @@ class Service:
     home: Path = _say(None, "data folder: embedded database and store, spool, keys")
     spool: Path = _say(None, "folder of the spool, may be on another disk; none: spool in the data folder")
     collector: str = _say("collector-1", "code of the person or account that collects; never a name")
+    machine: str = _say("", "name of this machine among those that share the archive; none: its host name")
     organisation: str = _say("unnamed", "who the collection is made for, as written into each WARC")
     database_url: str | None = _say(None, "PostgreSQL >= 15; none: the embedded one", secret=True)
     database_connect_seconds: int = _say(10, "how long a connection to the database may take", at_least=1)
@@ -159,6 +163,7 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
             continue
         values[name], sources[name] = _read(one, text), source
     values["home"] = Path(values["home"]).expanduser().absolute()
+    values["machine"] = values["machine"] or socket.gethostname()
     values["spool"] = Path(values["spool"] or values["home"] / "spool").expanduser().absolute()
     _check(values)
     return Loaded(Service(**values), sources)
@@ -242,6 +247,10 @@ def _check(values: Mapping[str, Any]) -> None:
     if values["log_level"] not in ("debug", "info", "warning", "error"):
         raise SettingError(
             variable("log_level"), f"{values['log_level']!r} is no level", "debug, info, warning or error"
+        )
+    if not _MACHINE.fullmatch(values["machine"]):
+        raise SettingError(
+            variable("machine"), f"{values['machine']!r} is no name", "letters, digits, dots, hyphens: at most 63"
         )
     if values["one_disk"] not in ("link", "copy"):
         raise SettingError(variable("one_disk"), f"{values['one_disk']!r} is neither", "link or copy")

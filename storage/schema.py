@@ -323,3 +323,119 @@ gaps = Table(
     Index("gaps_source_id_idx", "source_id"),
     Index("gaps_run_id_idx", "run_id"),
 )
+
+warc_runs = Table(  # which runs wrote into a WARC; warc_files.run_id is the first of them
+    "warc_runs",
+    metadata,
+    Column("warc", Text),
+    Column("run_id", Uuid),
+    PrimaryKeyConstraint("warc", "run_id", name="warc_runs_pkey"),
+    Index("warc_runs_run_id_idx", "run_id"),
+)
+
+watches = Table(  # how a source is watched; one that was only crawled by hand has no row
+    "watches",
+    metadata,
+    Column("source_id", Uuid, ForeignKey("sources.id", name="watches_source_id_fkey"), primary_key=True),
+    Column("name", Text),
+    Column("schedule", Text),  # cron of five fields; none: only when asked
+    Column("timezone", Text, nullable=False),
+    Column("jitter_seconds", Integer, nullable=False),
+    Column("catch_up", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("languages", JSONB, nullable=False),
+    Column("tags", JSONB, nullable=False),
+    Column("limit_pages", Integer),
+    Column("limit_bytes", BigInteger),
+    Column("limit_seconds", Integer),
+    Column("backfill_pages", Integer),
+    Column("added_at", TIME, nullable=False),
+    Column("changed_at", TIME, nullable=False),
+    Column("paused_at", TIME),
+    Column("paused_why", Text),
+    Column("removed_at", TIME),
+)
+
+due = Table(  # when each watched source is to be visited next
+    "due",
+    metadata,
+    Column("source_id", Uuid, ForeignKey("sources.id", name="due_source_id_fkey"), primary_key=True),
+    Column("at", TIME, nullable=False),
+    Index("due_at_idx", "at"),
+)
+
+visits = Table(  # each visit that was due, and what came of it: none is forgotten, none is made twice
+    "visits",
+    metadata,
+    _id(),
+    Column("source_id", Uuid, ForeignKey("sources.id", name="visits_source_id_fkey"), nullable=False),
+    Column("host", Text, nullable=False),
+    Column("due_at", TIME, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("not_before", TIME, nullable=False),
+    Column("run_id", Uuid),
+    Column("worker", Text),
+    Column("started_at", TIME),
+    Column("ended_at", TIME),
+    Column("outcome", Text),
+    Column("reason", Text),
+    Column("detail", JSONB, nullable=False),
+    UniqueConstraint("source_id", "due_at", "why", name="visits_source_id_due_at_why_key"),
+    Index("visits_open_idx", "host", "not_before", postgresql_where=text("state IN ('due', 'running')")),
+    Index("visits_due_at_idx", "due_at"),
+    Index("visits_run_id_idx", "run_id"),
+)
+
+validators = Table(  # what a server said an answer is known by; a cache, not part of the archive
+    "validators",
+    metadata,
+    Column("source_id", Uuid, primary_key=True),
+    Column("url_sha256", Sha256, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("record_id", Uuid, nullable=False),
+    Column("record_date", Text, nullable=False),
+    Column("payload_sha256", Sha256),
+    Column("seen_at", TIME, nullable=False),
+)
+
+watch_lists = Table(  # words to look for; the highest version of a name and language holds
+    "watch_lists",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("language", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("words", JSONB, nullable=False),
+    Column("changed_at", TIME, nullable=False),
+)
+
+machines = Table(  # what each machine's worker last said of itself
+    "machines",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("started_at", TIME, nullable=False),
+    Column("seen_at", TIME, nullable=False),
+    Column("detail", JSONB, nullable=False),
+)
+
+alerts = Table(  # each trouble from its beginning to its end; one of a rule and subject at a time
+    "alerts",
+    metadata,
+    _id(),
+    Column("rule", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("said", Text, nullable=False),
+    Column("began_at", TIME, nullable=False),
+    Column("told_at", TIME),
+    Column("ended_at", TIME),
+    Column("end_told_at", TIME),
+    Column("detail", JSONB, nullable=False),
+    Index("alerts_open_idx", "rule", "subject", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index("alerts_began_at_idx", "began_at"),
+)

@@ -1,6 +1,7 @@
 """What stands in the journal is what the catalogue is told: once, in order, and whatever a hostile page wrote."""
 
 import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -277,7 +278,10 @@ def test_recover_leaves_a_living_reparse_alone(workspace: Workspace) -> None:
     source = begin(workspace)
     source.end()
     row = RunRow(
-        source_id=source.source_id, started_at=datetime.now(UTC), detail={"act": "reparse"}, process=this_process()
+        source_id=source.source_id,
+        started_at=datetime.now(UTC),
+        detail={"act": "reparse"},
+        process=this_process(socket.gethostname()),
     )
     workspace.catalog.begin_run(row)
     assert list(recover(workspace)) == []

@@ -40,8 +40,20 @@ ROWS = {
         "INSERT INTO gaps VALUES (:run, :source, 'Kanal', 3, 5)",
     ),
     "0002": ("INSERT INTO journal VALUES (:entry, :run, 'begin', nextval('journal_place'))",),
+    "0003": (
+        "INSERT INTO watches VALUES (:source, 'Kanal', '*/5 * * * *', 'Europe/Minsk', 10, 'once', 1, '[\"be\"]', '[]', 9, 8, 7, 6, "
+        ":at, :at, NULL, NULL, NULL)",
+        "INSERT INTO due VALUES (:source, :at)",
+        "INSERT INTO visits VALUES (:visit, :source, 't.me', :at, 'schedule', 0, 'done', 1, :at, :run, 'm:1:2', :at, :at, "
+        "'complete', NULL, '{}')",
+        f"INSERT INTO validators VALUES (:source, {DIGEST}, 'https://t.me/s/kanal', 'e', NULL, :record, '2026', {DIGEST}, :at)",
+        "INSERT INTO watch_lists VALUES ('detained', 'be', 1, '[\"затрым\"]', :at)",
+        "INSERT INTO machines VALUES ('m', 'm:1:2', :at, :at, '{}')",
+        "INSERT INTO alerts VALUES (:alert, 'silent', 'kanal', 'warning', 'x', :at, NULL, NULL, NULL, '{}')",
+        "INSERT INTO warc_runs VALUES ('a.warc.gz', :run)",
+    ),
 }
-NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry")
+NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert")
 
 
 def bring_to(connection: Connection, revision: str) -> None:
@@ -53,7 +65,9 @@ def bring_to(connection: Connection, revision: str) -> None:
 
 
 def everything(connection: Connection) -> dict[str, list[str]]:
-    tables = [name for name in inspect(connection).get_table_names() if name != "alembic_version"]
+    tables = [
+        name for name in inspect(connection).get_table_names() if not name.startswith(("alembic_", "procrastinate_"))
+    ]
     return {
         name: sorted(
             json.dumps(dict(row._mapping), default=str, sort_keys=True)
