@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from osint_pipeline.pressure import Drained, Level, Load, Marks, drain, measure
 from osint_pipeline.run import Run, register_sealed
@@ -61,7 +61,10 @@ class Backpressure:
         for warc in [one for one in self._fresh if one.path.name not in held]:
             register_sealed(self.run.workspace.catalog, warc, self.run.id)
             self._fresh.remove(warc)
-        return measure(self.run.workspace)
+        load = measure(self.run.workspace)
+        self._fresh += self.run.series.take_sealed()
+        untold = sum(warc.size_bytes for warc in self._fresh)  # sealed, and not in the catalogue yet
+        return replace(load, waiting_bytes=load.waiting_bytes + untold)
 
     def apply(self, load: Load) -> SpoolHeld | None:
         """Slow, pause or go on; what ends the crawl where nothing has moved for too long."""

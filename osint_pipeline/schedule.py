@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from itertools import islice
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -69,9 +68,12 @@ def missed(
 ) -> list[datetime]:
     """List the times due after one moment and not after another, oldest first; the last `most` where there are more."""
     found: list[datetime] = []
-    moment = after
-    while (moment := next_due(schedule, timezone, moment, source=source, jitter_seconds=jitter_seconds)) <= until:
-        found.append(moment)
-        if len(found) > 2 * most:
-            del found[:-most]
-    return list(islice(found, max(0, len(found) - most), None))
+    moments = croniter(schedule, until.astimezone(ZoneInfo(timezone)) + timedelta(microseconds=1))
+    while len(found) < most:
+        moment = moments.get_prev(datetime).astimezone(UTC)
+        if moment + timedelta(seconds=jitter_seconds) <= after:
+            break
+        due = moment + jitter(source, moment, jitter_seconds)
+        if after < due <= until:
+            found.append(due)
+    return sorted(found)

@@ -77,7 +77,7 @@ def list_watched(catalog: Catalog, *, removed: bool = False) -> list[Watched]:
     if not removed:
         query = query.where(watches.c.removed_at.is_(None))
     with catalog.begin() as connection:
-        return [_watched(row) for row in connection.execute(query)]
+        return [watched_from(row) for row in connection.execute(query)]
 
 
 def one_watched(catalog: Catalog, source_id: UUID) -> Watched | None:
@@ -85,10 +85,11 @@ def one_watched(catalog: Catalog, source_id: UUID) -> Watched | None:
     query = select(sources, watches).join(watches, watches.c.source_id == sources.c.id)
     with catalog.begin() as connection:
         row = connection.execute(query.where(sources.c.id == source_id)).one_or_none()
-    return None if row is None else _watched(row)
+    return None if row is None else watched_from(row)
 
 
-def _watched(row: Any) -> Watched:
+def watched_from(row: Any) -> Watched:
+    """Make one of a row that holds the columns of both tables."""
     plain = row._mapping
     source = SourceRow(**{column.name: plain[column] for column in sources.columns})
     return Watched(source, watch_from({column.name: plain[column] for column in watches.columns}))

@@ -129,7 +129,7 @@ class FaultProxy:
                 if fault is Fault.RESET:
                     _reset(client)
                     return False
-                data, fault = _flipped(data, len(data) // 2), Fault.NONE
+                data, fault = _flipped(data, length // 2 - sent), Fault.NONE  # always the same bit
             if fault is Fault.SLOW:
                 time.sleep(0.02)
             server.sendall(data)
@@ -152,7 +152,7 @@ class FaultProxy:
                     client.sendall(data[: len(data) // 2])
                     _reset(client)
                     return
-                data, fault = _flipped(data, len(data) // 2), Fault.NONE
+                data, fault = _flipped(data, length // 2 - sent), Fault.NONE  # always the same bit
             client.sendall(data)
             sent += len(data)
 

@@ -2,11 +2,15 @@
 
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from osint_pipeline.samples.server import Answer, Asked, Serving, html, redirect
+from storage.errors import DamagedWarc
+from storage.records import open_warc
 from tests.commands import Osint, kill_group
 
 TEXT = "<p>" + "У горадзе затрымалі чалавека каля рынку, сведкі расказалі пра гэта нашай рэдакцыі. " * 12 + "</p>"
@@ -179,13 +183,16 @@ def test_the_demo_deletes_no_captures_of_others(tmp_path: Path) -> None:
 def test_recover_survives_turned_warcs_and_pages_that_break_a_parser(base: str, tmp_path: Path) -> None:
     served = Serving(hostile, lambda _: None, 0)
     osint = Osint(
-        tmp_path / "home", OSINT_WARC_LIMIT_BYTES="4000", OSINT_SYNC_SECONDS="30"
-    )  # nothing is committed in time
+        tmp_path / "home",
+        OSINT_WARC_LIMIT_BYTES="4000",
+        OSINT_SYNC_SECONDS="30",  # nothing is committed in time
+    )
     try:
         urls = [f"{served.url}/{name}" for name in ("rot", "hex", "chain", "plain", "empty", "wall")]
         crawl = osint.start("crawl", "--spider", "page", *urls, f"{served.url}/never")
         deadline = time.monotonic() + 60
-        while "/never" not in hostile_asked:
+        answered = {"/rot", "/hex", "/chain", "/end", "/plain", "/empty", "/wall"}
+        while "/never" not in hostile_asked or not recorded(osint) >= answered:
             assert time.monotonic() < deadline and crawl.poll() is None
             time.sleep(0.05)
         kill_group(crawl)
@@ -203,6 +210,17 @@ def test_recover_survives_turned_warcs_and_pages_that_break_a_parser(base: str, 
     finally:
         served.close()
         osint.run("down")  # the killed crawl left its store running, and no later command used it
+
+
+def recorded(osint: Osint) -> set[str]:
+    """The paths of all answers that stand in WARCs of the spool, sealed or not."""
+    found = set()
+    for warc in [*osint.home.glob("spool/sealed/*.warc.gz"), *osint.home.glob("spool/open/*.open")]:
+        with suppress(DamagedWarc, FileNotFoundError), open_warc(warc) as reader:  # it is being written
+            while streamed := reader.next():
+                if streamed.header.type in ("response", "revisit"):
+                    found.add(urlsplit(streamed.header.url).path)
+    return found
 
 
 hostile_asked: list[str] = []

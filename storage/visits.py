@@ -1,0 +1,267 @@
+"""Visits: one row for each time that a source is due, from when it falls due until it is accounted for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, Select, func, literal_column, or_, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+from storage.catalog import Catalog
+from storage.ids import new_id
+from storage.schema import due, sources, visits, watches
+from storage.watched import Watched, watched_from
+
+
+class VisitState(StrEnum):
+    """Where a visit is; the last four are ends."""
+
+    DUE = "due"  # waits for a worker, from not_before on
+    RUNNING = "running"
+    DONE = "done"  # a run ended; its outcome stands beside
+    MISSED = "missed"  # nobody worked, or another visit of the source did its work; the reason says which
+    PARKED = "parked"  # its process died each time: a person looks at it
+    CANCELLED = "cancelled"  # its source was paused or removed meanwhile
+
+
+class Why(StrEnum):
+    """What asked for a visit."""
+
+    SCHEDULE = "schedule"
+    NOW = "now"  # a person
+
+
+LOST_TIMES = 4  # how many more attempts are made where it was the machine that went away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitRow:
+    """One visit. `attempt` counts the processes that began it; `detail` names the runs of those that did not end it ("runs"),
+    and how many of these died by themselves ("died").
+    """
+
+    source_id: UUID
+    host: str
+    due_at: datetime
+    not_before: datetime
+    why: Why = Why.SCHEDULE
+    priority: int = 0
+    state: VisitState = VisitState.DUE
+    attempt: int = 0
+    run_id: UUID | None = None
+    worker: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    id: UUID = field(default_factory=new_id)
+
+    @property
+    def earlier_runs(self) -> tuple[UUID, ...]:
+        """The runs of earlier attempts, which did not come to their end."""
+        return tuple(UUID(one) for one in self.detail.get("runs", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class FallenDue:
+    """A watched source whose time has come, and when that was."""
+
+    watched: Watched
+    at: datetime
+    waits: bool  # an earlier visit of it still waits for a worker
+
+
+def set_due(connection: Connection, source_id: UUID, at: datetime | None) -> None:
+    """Say when a source is due next; None: not by itself."""
+    if at is None:
+        connection.execute(due.delete().where(due.c.source_id == source_id))
+        return
+    row = insert(due).values(source_id=source_id, at=at)
+    connection.execute(row.on_conflict_do_update(index_elements=["source_id"], set_={"at": at}))
+
+
+def fallen_due(connection: Connection, now: datetime, limit: int) -> list[FallenDue]:
+    """Take the sources that are due, oldest first, for this transaction alone; those that another has are left out."""
+    waiting = select(visits.c.id).where(visits.c.source_id == due.c.source_id, visits.c.state == VisitState.DUE)
+    query = (
+        select(due.c.at.label("due_at"), waiting.exists().label("waits"), sources, watches)
+        .join(watches, watches.c.source_id == due.c.source_id)
+        .join(sources, sources.c.id == due.c.source_id)
+        .where(due.c.at <= now, watches.c.paused_at.is_(None), watches.c.removed_at.is_(None))
+        .order_by(due.c.at)
+        .limit(limit)
+        .with_for_update(of=due, skip_locked=True)
+    )
+    return [FallenDue(watched_from(row), row.due_at, row.waits) for row in connection.execute(query)]
+
+
+def add_visits(connection: Connection, rows: Sequence[VisitRow]) -> int:
+    """Write visits; one that is there already (same source, time and reason) is left as it is. How many were new."""
+    if not rows:
+        return 0
+    made = insert(visits).values([_plain(row) for row in rows]).on_conflict_do_nothing()
+    return len(connection.execute(made.returning(visits.c.id)).all())
+
+
+def ask_now(catalog: Catalog, wanted: Iterable[tuple[UUID, str]], *, priority: int, at: datetime) -> list[UUID]:
+    """Ask for a visit of each source (id, host) as soon as a worker is free; their ids."""
+    rows = [
+        VisitRow(source_id=source, host=host, due_at=at, not_before=at, why=Why.NOW, priority=priority)
+        for source, host in wanted
+    ]
+    with catalog.begin() as connection:
+        add_visits(connection, rows)
+    return [row.id for row in rows]
+
+
+def claim(catalog: Catalog, host: str, worker: str, now: datetime) -> VisitRow | None:
+    """Take the next visit of a host for a worker, the most urgent first; None where nothing is due.
+
+    To be called by whoever holds the host. What its source is set to is read after this.
+    """
+    wanted = (
+        select(visits.c.id)
+        .where(visits.c.host == host, visits.c.state == VisitState.DUE, visits.c.not_before <= now)
+        .order_by(visits.c.priority.desc(), visits.c.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    taken = {"state": VisitState.RUNNING, "attempt": visits.c.attempt + 1, "worker": worker, "started_at": now}
+    with catalog.begin() as connection:
+        query = update(visits).where(visits.c.id == wanted.scalar_subquery()).values(taken).returning(visits)
+        return _row(connection.execute(query).one_or_none())
+
+
+def began(catalog: Catalog, visit: VisitRow, run_id: UUID) -> bool:
+    """Note the run of a visit; False where the visit is no longer this attempt's."""
+    return _change(catalog, visit, {"run_id": run_id})
+
+
+def finish(
+    catalog: Catalog,
+    visit: VisitRow,
+    state: VisitState,
+    *,
+    at: datetime,
+    outcome: str | None = None,
+    reason: str | None = None,
+) -> bool:
+    """End a visit; False where it is no longer this attempt's: then somebody else accounts for it."""
+    return _change(catalog, visit, {"state": state, "ended_at": at, "outcome": outcome, "reason": reason})
+
+
+def put_back(catalog: Catalog, visit: VisitRow, *, not_before: datetime, reason: str) -> bool:
+    """Let a visit be gone on with later by whoever is free, from where its run ended."""
+    return _change(catalog, visit, {**_again(visit), "not_before": not_before, "reason": reason})
+
+
+def take_over(
+    catalog: Catalog, host: str, now: datetime, *, most: int, why: str, died: bool, wait: timedelta = timedelta()
+) -> list[VisitRow]:
+    """Free a host's running visits whose process is gone, so that they are gone on with; as they are now.
+
+    `died`: the process ended by itself, which counts against the visit: after `most` times it is parked. One whose machine
+    went away is parked after LOST_TIMES as many attempts. To be called by whoever holds the host.
+    """
+    running = select(visits).where(visits.c.host == host, visits.c.state == VisitState.RUNNING).with_for_update()
+    changed = []
+    with catalog.begin() as connection:
+        for found in connection.execute(running).all():
+            visit = _whole(found)
+            values = {**_again(visit, died), "reason": why, "not_before": now + wait}
+            deaths = values["detail"].get("died", 0)
+            if deaths >= most or visit.attempt >= LOST_TIMES * most:
+                values |= {"state": VisitState.PARKED, "ended_at": now}
+                values["reason"] = (
+                    f"parked after {visit.attempt} attempts, {deaths} of which ended their process: {why}"
+                )
+            connection.execute(update(visits).where(visits.c.id == visit.id).values(values))
+            changed.append(replace(visit, **values))
+    return changed
+
+
+def cancel_waiting(connection: Connection, source_id: UUID, now: datetime, reason: str) -> int:
+    """Cancel the visits of a source that wait for a worker; how many."""
+    values = {"state": VisitState.CANCELLED, "ended_at": now, "reason": reason}
+    waiting = update(visits).where(visits.c.source_id == source_id, visits.c.state == VisitState.DUE)
+    return connection.execute(waiting.values(values)).rowcount
+
+
+def waiting_hosts(connection: Connection, now: datetime) -> list[tuple[str, int]]:
+    """List hosts with visits to make, or with visits whose worker may be gone, each with its highest priority.
+
+    Those that a job of the queue has or waits for already are left out.
+    """
+    ready = or_(visits.c.not_before <= now, visits.c.state == VisitState.RUNNING)
+    at_work = text(
+        "NOT EXISTS (SELECT 1 FROM procrastinate_jobs AS j WHERE j.lock = 'host:' || visits.host AND j.status IN ('todo', 'doing'))"
+    )
+    query = (
+        select(visits.c.host, func.max(visits.c.priority))
+        .where(literal_column("visits.state IN ('due', 'running')"), ready, at_work)
+        .group_by(visits.c.host)
+        .order_by(func.max(visits.c.priority).desc(), func.min(visits.c.due_at))
+    )
+    return [(host, priority) for host, priority in connection.execute(query)]
+
+
+def next_of_host(catalog: Catalog, host: str) -> datetime | None:
+    """Tell when the next visit of a host may be made or falls due by its schedule; None where none is known."""
+    open_ = select(func.min(visits.c.not_before)).where(visits.c.host == host, visits.c.state == VisitState.DUE)
+    with catalog.begin() as connection:
+        return connection.scalar(open_)
+
+
+def last_visits(catalog: Catalog, source_id: UUID, limit: int = 10) -> list[VisitRow]:
+    """List a source's visits, newest first."""
+    query = select(visits).where(visits.c.source_id == source_id).order_by(visits.c.due_at.desc(), visits.c.id.desc())
+    with catalog.begin() as connection:
+        return [_whole(row) for row in connection.execute(query.limit(limit))]
+
+
+def forget_visits(catalog: Catalog, before: datetime, limit: int = 10_000) -> int:
+    """Delete ended visits that were due before a time, the oldest first, parked ones never; how many."""
+    ended = (VisitState.DONE, VisitState.MISSED, VisitState.CANCELLED)
+    old: Select[Any] = (
+        select(visits.c.source_id, visits.c.due_at, visits.c.why)
+        .where(visits.c.due_at < before, visits.c.state.in_(ended))
+        .order_by(visits.c.due_at)
+        .limit(limit)
+    )
+    with catalog.begin() as connection:
+        key = tuple_(visits.c.source_id, visits.c.due_at, visits.c.why)
+        return connection.execute(visits.delete().where(key.in_(old))).rowcount
+
+
+def _again(visit: VisitRow, died: bool = False) -> dict[str, Any]:
+    runs = [str(one) for one in visit.earlier_runs] + ([str(visit.run_id)] if visit.run_id else [])
+    detail = {**visit.detail, "runs": runs, "died": visit.detail.get("died", 0) + died}
+    return {"state": VisitState.DUE, "worker": None, "run_id": None, "detail": detail}
+
+
+def _change(catalog: Catalog, visit: VisitRow, values: Mapping[str, Any]) -> bool:
+    mine = (
+        visits.c.id == visit.id,
+        visits.c.state == VisitState.RUNNING,
+        visits.c.attempt == visit.attempt,
+        visits.c.worker == visit.worker,
+    )
+    with catalog.begin() as connection:
+        return connection.execute(update(visits).where(*mine).values(values)).rowcount == 1
+
+
+def _plain(row: VisitRow) -> dict[str, Any]:
+    return {**asdict(row), "detail": dict(row.detail)}
+
+
+def _row(found: Row[Any] | None) -> VisitRow | None:
+    return None if found is None else _whole(found)
+
+
+def _whole(found: Row[Any]) -> VisitRow:
+    values = dict(found._mapping)
+    return VisitRow(**{**values, "state": VisitState(values["state"]), "why": Why(values["why"])})
