@@ -205,7 +205,11 @@ def test_recover_survives_turned_warcs_and_pages_that_break_a_parser(base: str, 
         assert found["plain"]["text"], [
             (name, row["kind"], row["verdict"], bool(row["text"])) for name, row in found.items()
         ]
-        assert run["captured"] == 2 and run["refused"] == 1  # plain and the chain's end; the wall
+        verdicts = {name: row["verdict"] for name, row in found.items()}
+        assert verdicts["rot"] is None and verdicts["empty"] is None, (
+            verdicts
+        )  # what no reader can read is not captured
+        assert run["captured"] == 3 and run["refused"] == 1, verdicts  # plain, the chain's end, hex; the wall
         assert osint.claims()["FAIL"] == 0
     finally:
         served.close()
