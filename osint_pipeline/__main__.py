@@ -2,4 +2,5 @@
 
 from osint_pipeline.cli import main
 
-main()
+if __name__ == "__main__":  # a worker's processes import it under another name
+    main()

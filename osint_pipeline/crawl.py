@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
+from uuid import UUID
 
 import scrapy.core.downloader.handlers.http11  # noqa: F401  # first: it searches all modules loaded before it, 0.25 s if late
 from scrapy import Request, signals
@@ -87,6 +88,7 @@ class RunExtension:
     current: ClassVar["RunExtension | None"] = None
     prepared: ClassVar[tuple[Workspace, Source] | None] = None
     drains: ClassVar[bool] = False  # whether a crawl may bring WARCs to the store while it runs
+    begun: ClassVar[Callable[[UUID], None] | None] = None
     finished: ClassVar[Callable[[Summary], None] | None] = None
     progress: ClassVar[Callable[[Source, Tally], None] | None] = None
 
@@ -111,7 +113,9 @@ class RunExtension:
         # a robots.txt that cannot be had is recorded as such; Scrapy would print a traceback for it
         logging.getLogger("scrapy.downloadermiddlewares.robotstxt").setLevel(logging.CRITICAL)
         _runs.clear()  # an ended run is kept until the next begins: late answers ask for it
-        run = _runs[crawler] = Run(workspace, source)
+        run = _runs[crawler] = Run(workspace, source, attempt=source.attempt)
+        if cls.begun:
+            cls.begun(run.id)
         extension = cls.current = cls(crawler, run, own)
         connect = crawler.signals.connect
         connect(extension.scheduled, signals.request_scheduled)

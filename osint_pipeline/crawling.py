@@ -3,23 +3,59 @@
 import asyncio
 import logging
 import signal
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from osint_pipeline.outcome import Summary, Tally
-from osint_pipeline.source import Source
+from osint_pipeline.source import Source, host_of
 from osint_pipeline.stopping import INTERRUPTED, SIGNALS, arm, last_call
 from osint_pipeline.workspace import Workspace
 
 CLOSING_SECONDS = 1.5  # for the browser, once the run has ended
 END_SECONDS = 3.0  # for the end of a run that was interrupted, after OSINT_STOP_SECONDS
 Progress = Callable[[Source, Tally], None]
+
+
+class Feed(Protocol):
+    """Gives a crawl its sources, one after the other, and is told what came of each. take() is called in a thread."""
+
+    def take(self) -> Source | None:
+        """Give the next source, after waiting for one if need be; None: there are no more."""
+
+    def began(self, run: UUID) -> None:
+        """The run of the source taken last has begun; nothing was asked of it yet."""
+
+    def ended(self, summary: Summary) -> None:
+        """The run of the source taken last has ended."""
+
+    def stop(self) -> None:
+        """The crawl is being interrupted: take() gives no more, and waits no longer. May be called from a signal's handler."""
+
+
+class Listed:
+    """A feed of sources that are known from the start."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.left, self.summaries, self._stopped = deque(sources), list[Summary](), False
+
+    def take(self) -> Source | None:
+        return self.left[0] if self.left and not self._stopped else None
+
+    def began(self, run: UUID) -> None:
+        self.left.popleft()
+
+    def ended(self, summary: Summary) -> None:
+        self.summaries.append(summary)
+
+    def stop(self) -> None:
+        self._stopped = True
 
 
 def crawl_sources(
@@ -33,8 +69,25 @@ def crawl_sources(
 ) -> list[Summary]:
     """Visit each source once; SIGINT or SIGTERM ends the crawl under way and keeps what it has.
 
-    `drains`: bring WARCs to the store already while the spool fills. To be called once in a process: Twisted's reactor
-    does not start twice.
+    `drains`: bring WARCs to the store already while the spool fills. To be called once in a process.
+    """
+    feed = Listed(sources)
+    crawl_feed(workspace, feed, limit=limit, since=since, progress=progress, drains=drains)
+    return feed.summaries + [unvisited(workspace, source) for source in feed.left]
+
+
+def crawl_feed(
+    workspace: Workspace,
+    feed: Feed,
+    *,
+    limit: int | None = None,
+    since: datetime | None = None,
+    progress: Progress | None = None,
+    drains: bool = False,
+) -> None:
+    """Visit the sources that a feed gives, one after the other, until it has no more; see crawl_sources().
+
+    To be called once in a process: Twisted's reactor does not start twice.
     """
     from scrapy.utils.reactor import install_reactor
 
@@ -46,12 +99,11 @@ def crawl_sources(
     reactor: Any = installed
     quiet_scrapy(workspace.service.log_level)
     RunExtension.drains = drains
-    crawls = _Crawls(workspace, limit or workspace.service.limit, since, progress)
-    task = reactor._asyncioEventloop.create_task(crawls.until_done(sources))
+    crawls = _Crawls(workspace, feed, limit or workspace.service.limit, since, progress)
+    task = reactor._asyncioEventloop.create_task(crawls.until_done())
     task.add_done_callback(lambda _: reactor.stop())
     reactor.run(installSignalHandlers=False)
     task.result()
-    return crawls.summaries + [unvisited(workspace, source) for source in sources[crawls.visited :]]
 
 
 def unvisited(workspace: Workspace, source: Source) -> Summary:
@@ -65,19 +117,21 @@ def unvisited(workspace: Workspace, source: Source) -> Summary:
 
 
 class _Crawls:
-    def __init__(self, workspace: Workspace, limit: int, since: datetime | None, progress: Progress | None) -> None:
-        self.workspace, self.limit, self.since, self.progress = workspace, limit, since, progress
-        self.summaries: list[Summary] = []
+    def __init__(
+        self, workspace: Workspace, feed: Feed, limit: int, since: datetime | None, progress: Progress | None
+    ) -> None:
+        self.workspace, self.feed, self.limit, self.since = workspace, feed, limit, since
+        self.progress = progress
         self.stopping = False
-        self.visited = 0
+        self.visiting = False
         self.done = asyncio.Event()
         self.cutting: asyncio.Task[None] | None = None
         self._crawler: Any = None
 
-    async def until_done(self, sources: Sequence[Source]) -> None:
+    async def until_done(self) -> None:
         """Visit all sources, or leave off when cut short."""
         loop = asyncio.get_running_loop()
-        every, cut = loop.create_task(self.all(sources)), loop.create_task(self.done.wait())
+        every, cut = loop.create_task(self.all()), loop.create_task(self.done.wait())
         try:
             await asyncio.wait((every, cut), return_when=asyncio.FIRST_COMPLETED)
             if self.cutting is not None:
@@ -88,7 +142,7 @@ class _Crawls:
         finally:
             arm()  # what comes after the crawl (the upload) ends as any command does
 
-    async def all(self, sources: Sequence[Source]) -> None:
+    async def all(self) -> None:
         from osint_pipeline.crawl import RunExtension
 
         loop = asyncio.get_running_loop()
@@ -96,13 +150,17 @@ class _Crawls:
             number
         ) in SIGNALS:  # not the loop's own: a parser that holds the loop up must not keep the end from being timed
             signal.signal(number, partial(self._asked_to_stop, loop))
-        RunExtension.finished = self.summaries.append
+        RunExtension.begun, RunExtension.finished = self.feed.began, self.feed.ended
         RunExtension.progress = self.progress
-        for source in sources:
+        last: Source | None = None
+        while not self.stopping and (source := await asyncio.to_thread(self.feed.take)) is not None:
+            if last is not None and host_of(last.url) == host_of(source.url):
+                await asyncio.sleep(self.workspace.service.delay_seconds)
             if self.stopping:
                 break
-            self.visited += 1
+            self.visiting = True
             await self.one(source)
+            self.visiting, last = False, source
 
     async def one(self, source: Source) -> None:
         from scrapy.crawler import AsyncCrawlerRunner
@@ -119,7 +177,7 @@ class _Crawls:
         await runner.crawl(
             self._crawler,
             url=source.pages,
-            limit=self.limit,
+            limit=source.limit_pages or self.limit,
             since=self.since,
             render=source.render,
         )
@@ -137,6 +195,7 @@ class _Crawls:
             self.cutting = loop.create_task(self.cut())
             return
         self.stopping = True
+        self.feed.stop()
         self._end_when_it_runs()
         loop.call_later(self.workspace.service.stop_seconds, self.stop)
 
@@ -147,7 +206,7 @@ class _Crawls:
         engine = self._crawler._engine if self._crawler is not None else None
         if engine is not None and engine.running and engine.spider is not None:
             end_crawl(self._crawler, INTERRUPTED)
-        elif self.visited and not self.done.is_set():
+        elif self.visiting and not self.done.is_set():
             asyncio.get_running_loop().call_later(0.05, self._end_when_it_runs)
 
     async def cut(self) -> None:

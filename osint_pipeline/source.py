@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
 
 from spiders import telegram, video
 from storage.watched import Watched
@@ -17,6 +18,7 @@ class Source:
     """`slug` is ASCII and stands in the archive's keys; `robots` is "obey" or "ignore:<reason>".
 
     Limits of None are those of the settings. `backfill_pages`: how many pages of older history a visit may add.
+    `attempt` counts the processes that began this visit; `continues` are the runs of those that did not end it.
     """
 
     url: str
@@ -30,6 +32,8 @@ class Source:
     limit_bytes: int | None = None
     limit_seconds: int | None = None
     backfill_pages: int | None = None
+    attempt: int = 1
+    continues: tuple[UUID, ...] = ()
 
 
 class UnusableUrl(ValueError):

@@ -104,6 +104,19 @@ class Service:
         at_least=0,
         at_most=MOST_HOURS * 3600,
     )
+    worker_concurrency: int = _say(2, "hosts that one worker visits at once", at_least=1, at_most=1000)
+    visit_attempts: int = _say(3, "a visit whose process died this often is parked for a person to look at", at_least=1)
+    catch_up_visits: int = _say(100, "visits made up for at most after an outage, for each source", at_least=1)
+    linger_seconds: float = _say(75.0, "how long a visited host's process waits for its next visit", at_least=0)
+    process_seconds: float = _say(3600.0, "a host's process takes no more visits after this time", at_least=1)
+    crawl_memory_bytes: int = _say(
+        3 << 30, "memory of a host's process and its browser, above which it is ended; 0: any", at_least=0
+    )
+    warc_open_seconds: float = _say(600.0, "a WARC that several runs share is sealed after this time", at_least=1)
+    heartbeat_seconds: float = _say(4.0, "how often a worker says that it lives", at_least=0.1)
+    worker_gone_seconds: float = _say(15.0, "silence after which a worker counts as gone", at_least=1)
+    visits_days: int = _say(400, "how long the list of visits that ended is kept", at_least=1, at_most=36_500)
+    upload_every_seconds: float = _say(30.0, "how often a worker brings sealed WARCs to the store", at_least=0.1)
     stop_seconds: float = _say(6.0, "how long open requests may take after SIGTERM or Ctrl-C", at_least=0)
     limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
     log_level: str = _say("warning", "debug, info, warning or error")

@@ -160,14 +160,25 @@ def put_back(catalog: Catalog, visit: VisitRow, *, not_before: datetime, reason:
 
 
 def take_over(
-    catalog: Catalog, host: str, now: datetime, *, most: int, why: str, died: bool, wait: timedelta = timedelta()
+    catalog: Catalog,
+    host: str,
+    now: datetime,
+    *,
+    most: int,
+    why: str,
+    died: bool,
+    wait: timedelta = timedelta(),
+    worker: str | None = None,
 ) -> list[VisitRow]:
     """Free a host's running visits whose process is gone, so that they are gone on with; as they are now.
 
     `died`: the process ended by itself, which counts against the visit: after `most` times it is parked. One whose machine
-    went away is parked after LOST_TIMES as many attempts. To be called by whoever holds the host.
+    went away is parked after LOST_TIMES as many attempts. To be called by whoever holds the host, or with the name of the
+    `worker` whose process is known to have ended.
     """
     running = select(visits).where(visits.c.host == host, visits.c.state == VisitState.RUNNING).with_for_update()
+    if worker is not None:
+        running = running.where(visits.c.worker == worker)
     changed = []
     with catalog.begin() as connection:
         for found in connection.execute(running).all():

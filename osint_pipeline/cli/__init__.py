@@ -22,6 +22,7 @@ COMMANDS = {
     "reparse": "osint_pipeline.cli.rebuilding",
     "spool": "osint_pipeline.cli.spool",
     "keys": "osint_pipeline.cli.keys",
+    "worker": "osint_pipeline.cli.worker",
     "up": "osint_pipeline.cli.servers",
     "down": "osint_pipeline.cli.servers",
     "config": "osint_pipeline.cli.servers",
@@ -42,7 +43,8 @@ ABOUT = {
     "reparse": "Read captured pages again with today's parsers.",
     "spool": "Look at the spool, and delete local copies that may go.",
     "keys": "Look at the archive's signing key, print it, put it back.",
-    "up": "Start the embedded database and store and leave them running.",
+    "worker": "Visit what is due, until told to stop.",
+    "up": "Run everything on this machine: database, store, worker.",
     "down": "Stop the embedded database and store.",
     "config": "List every setting, its value and where it came from.",
 }

@@ -1,0 +1,109 @@
+"""What a worker does for its own machine beside the visits: mends its spool, brings WARCs to the store, says how it is."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from osint_pipeline.machine import describe
+from osint_pipeline.pressure import Drained, drain
+from osint_pipeline.recovery import recover
+from osint_pipeline.workspace import Workspace
+from settings.service import Service
+from storage.errors import StorageError
+from storage.machines import MachineRow, put_machine
+
+log = logging.getLogger(__name__)
+
+SAY_SECONDS = 10.0
+LONGEST_SECONDS = 300.0  # between two attempts to reach a store that is away
+
+
+class Keeper:
+    """The housekeeping of one machine. keep() goes on until `stop` is set; nothing that fails ends it."""
+
+    def __init__(self, service: Service, worker: str, concurrency: int, hosts: Callable[[], list[str]]) -> None:
+        self.service, self.worker, self.concurrency, self.hosts = service, worker, concurrency, hosts
+        self.started_at = datetime.now(UTC)
+        self.upload_error: str | None = None
+        self.uploaded_at: datetime | None = None
+        self._wake = asyncio.Event()
+        self._halt = threading.Event()
+        self._spool = asyncio.Lock()  # one thread at a time works on it for us
+
+    def wake(self) -> None:
+        """Look soon whether there is something to bring to the store."""
+        self._wake.set()
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Mend, then bring WARCs to the store now and then, and say each few seconds how the machine is."""
+        await self.recover_soon()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._upload(stop))
+            group.create_task(self._say(stop))
+            group.create_task(self._end(stop))
+
+    async def recover_soon(self) -> None:
+        """Mend what a process that died left in the spool."""
+        async with self._spool:
+            await asyncio.to_thread(self._quietly, self._recover)
+
+    async def _end(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._halt.set()
+        self._wake.set()
+
+    async def _upload(self, stop: asyncio.Event) -> None:
+        pause = self.service.upload_every_seconds
+        while not stop.is_set():
+            self._wake.clear()
+            async with self._spool:
+                self.upload_error = await asyncio.to_thread(self._quietly, self._drain)
+            every = self.service.upload_every_seconds
+            pause = min(max(LONGEST_SECONDS, every), 2 * pause) if self.upload_error else every
+            try:
+                await asyncio.wait_for(stop.wait() if self.upload_error else self._wake.wait(), pause)
+            except TimeoutError:
+                continue
+
+    async def _say(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await asyncio.to_thread(self._quietly, self._describe)
+            try:
+                await asyncio.wait_for(stop.wait(), SAY_SECONDS)
+            except TimeoutError:
+                continue
+
+    def _quietly(self, act: Callable[[Workspace], str | None]) -> str | None:
+        """Do something in a workspace of its own; what went wrong, None if nothing did."""
+        try:
+            with Workspace(self.service) as workspace:
+                return act(workspace)
+        except (StorageError, OSError) as error:
+            log.warning("%s: %s", act.__name__.strip("_"), error)
+            return str(error)
+
+    def _recover(self, workspace: Workspace) -> None:
+        for one in recover(workspace):
+            log.warning("recovered %s: %s", one.name, one.sentence)
+
+    def _drain(self, workspace: Workspace) -> str | None:
+        done: Drained = drain(workspace, self._halt)
+        if done.preserved:
+            self.uploaded_at = datetime.now(UTC)
+            log.info("%d WARCs are in the store, %d local copies went", done.preserved, done.released)
+        if done.why and done.why != self.upload_error:
+            log.warning("not everything is in the store: %s", done.why)
+        return done.why
+
+    def _describe(self, workspace: Workspace) -> None:
+        detail = describe(workspace, concurrency=self.concurrency, hosts=self.hosts())
+        detail |= {"last_upload_error": self.upload_error, "last_upload_at": str(self.uploaded_at or "") or None}
+        now = datetime.now(UTC)
+        put_machine(
+            workspace.catalog,
+            MachineRow(
+                name=self.service.machine, worker=self.worker, started_at=self.started_at, seen_at=now, detail=detail
+            ),
+        )

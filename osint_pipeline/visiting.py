@@ -1,0 +1,179 @@
+"""Makes the visits of one host, one after the other, in a process of its own: what a worker starts for a job."""
+
+import ctypes
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+
+from osint_pipeline.crawling import crawl_feed
+from osint_pipeline.errors import Exit, UserError, explain
+from osint_pipeline.hostlock import HostLock
+from osint_pipeline.outcome import Summary
+from osint_pipeline.source import Source, watched_source
+from osint_pipeline.stopping import INTERRUPTED, arm
+from osint_pipeline.workspace import Workspace
+from settings.service import load
+from storage.catalog import Catalog
+from storage.errors import StorageError
+from storage.visits import VisitRow, VisitState, Why, began, claim, finish, put_back, take_over
+from storage.watched import one_watched
+
+log = logging.getLogger(__name__)
+
+BUSY = 75  # exit code: another process has the host (EX_TEMPFAIL of sysexits.h)
+LOCK_SECONDS = 20.0  # how long a process of a worker that died may still hold the host
+POLL_SECONDS = 0.5
+AGAIN = timedelta(seconds=60)  # before a visit is tried again that our own fault broke, doubled each time
+_PDEATHSIG = 1  # prctl(2): PR_SET_PDEATHSIG
+_OTHERS_WAIT = text(
+    "SELECT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'todo' AND queue_name = 'crawl' "
+    "AND (scheduled_at IS NULL OR scheduled_at <= now()))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker asks for: all visits of a host that are due. `linger`: wait a while for those that come next."""
+
+    host: str
+    worker: str
+
+
+def make_visits(order: Order) -> None:
+    """Do what is ordered and exit: 0, BUSY, or the code of what broke; the main function of a process."""
+    _die_with_parent()
+    os.setsid()  # Ctrl-C on the worker's terminal is the worker's alone
+    arm()
+    try:
+        code = int(_make_visits(order))
+    except StorageError as error:
+        code = _said(explain(error))
+    except UserError as error:
+        code = _said(error)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    os._exit(code)  # threads of libraries do not hold it up
+
+
+def _make_visits(order: Order) -> int:
+    with Workspace(load().service) as workspace:
+        lock = _wait_for(workspace.catalog, order.host)
+        if lock is None:
+            return BUSY
+        with lock:
+            why = "its process or its machine went away"
+            most = workspace.service.visit_attempts
+            take_over(workspace.catalog, order.host, datetime.now(UTC), most=most, why=why, died=False)
+            feed = HostFeed(workspace, order, lock)
+            crawl_feed(workspace, feed)
+            feed.give_back()
+            return Exit.INTERRUPTED if feed.stopped else Exit.COMPLETE
+
+
+def _wait_for(catalog: Catalog, host: str) -> HostLock | None:
+    """Take a host, waiting a little for a process that is ending; None where another keeps it."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while (lock := HostLock.take(catalog, host)) is None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return lock
+
+
+class HostFeed:
+    """The visits of one host, as a crawl's feed. After the last one it lingers, as long as nobody else needs its place."""
+
+    def __init__(self, workspace: Workspace, order: Order, lock: HostLock) -> None:
+        self.workspace, self.order, self.lock = workspace, order, lock
+        self.catalog = workspace.catalog
+        self.visit: VisitRow | None = None
+        self.made = 0
+        self._stopped = threading.Event()
+        self._begun_at = self._idle_since = time.monotonic()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopped.is_set()
+
+    def take(self) -> Source | None:
+        """Give the source of the next visit."""
+        while not self.stopped and self.lock.still_held():
+            self.visit = claim(self.catalog, self.order.host, self.order.worker, datetime.now(UTC))
+            if self.visit is not None:
+                if source := self._source_of(self.visit):
+                    return source
+                continue
+            if not self._may_linger():
+                return None
+            self._stopped.wait(POLL_SECONDS)
+        return None
+
+    def began(self, run: UUID) -> None:
+        """Note the run of the visit."""
+        if self.visit and not began(self.catalog, self.visit, run):
+            raise UserError(
+                f"visit {self.visit.id} was taken over by another worker", "it makes the visit", Exit.FAILED
+            )
+
+    def ended(self, summary: Summary) -> None:
+        """Account for the visit: done, or to be gone on with where it was not the source that broke it."""
+        visit, self.visit = self.visit, None
+        self.made, self._idle_since = self.made + 1, time.monotonic()
+        if visit is None:
+            return
+        now, most = datetime.now(UTC), self.workspace.service.visit_attempts
+        if summary.reason == INTERRUPTED:
+            put_back(self.catalog, visit, not_before=now, reason="its worker was stopped")
+        elif summary.error is not None and visit.attempt < most:
+            later = now + AGAIN * 2 ** (visit.attempt - 1)
+            put_back(self.catalog, visit, not_before=later, reason=str(summary.reason))
+        else:
+            done = {"outcome": summary.outcome.value, "reason": summary.reason}
+            finish(self.catalog, visit, VisitState.DONE, at=now, **done)
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._stopped.set()
+
+    def give_back(self) -> None:
+        """Let another worker make a visit that was taken and not begun."""
+        if self.visit is not None:
+            put_back(self.catalog, self.visit, not_before=datetime.now(UTC), reason="its worker was stopped")
+
+    def _source_of(self, visit: VisitRow) -> Source | None:
+        """Read how the source is set now; None, and the visit cancelled, where it is not to be visited any more."""
+        watched, service = one_watched(self.catalog, visit.source_id), self.workspace.service
+        gone = watched is None or watched.watch.removed_at is not None
+        if gone or (watched and watched.watch.paused_at is not None and visit.why is not Why.NOW):
+            why = "the source was removed" if gone else "the source is paused"
+            finish(self.catalog, visit, VisitState.CANCELLED, at=datetime.now(UTC), reason=why)
+            return None
+        assert watched is not None
+        source = watched_source(watched, robots=service.robots, proxy=service.proxy)
+        return replace(source, attempt=visit.attempt, continues=visit.earlier_runs)
+
+    def _may_linger(self) -> bool:
+        service, now = self.workspace.service, time.monotonic()
+        if now - self._idle_since > service.linger_seconds or now - self._begun_at > service.process_seconds:
+            return False
+        with self.catalog.begin() as connection:
+            return not connection.scalar(_OTHERS_WAIT)
+
+
+def _die_with_parent() -> None:
+    """Be ended, in order, when the process that started this one is gone, however that ended (Linux)."""
+    if ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        log.warning("this process may outlive its worker")
+    if os.getppid() == 1:
+        os._exit(Exit.INTERRUPTED)
+
+
+def _said(error: UserError) -> int:
+    log.error("%s; %s", error.what, error.advice)
+    return error.exit_code

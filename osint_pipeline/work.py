@@ -1,0 +1,187 @@
+"""A worker: takes jobs from the queue, has hosts visited, turns schedules into visits, frees what dead workers held."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import procrastinate
+import psycopg
+from procrastinate import exceptions
+
+from osint_pipeline.errors import Exit
+from osint_pipeline.keeper import Keeper
+from osint_pipeline.nursery import Ended, Nursery
+from osint_pipeline.run import process_start
+from osint_pipeline.timetable import tick
+from osint_pipeline.visiting import BUSY, Order
+from osint_pipeline.workspace import Workspace
+from settings.service import Service
+from storage.catalog import Catalog
+from storage.errors import StorageError
+from storage.visits import forget_visits, take_over
+
+log = logging.getLogger(__name__)
+
+CRAWL, CLOCK = "crawl", "clock"  # the queues: one job for each host that has visits; what looks after the others
+QUEUES = (CRAWL, CLOCK)
+TICK, DAILY = "* * * * * */5", "17 3 * * * 0"  # cron with seconds, last
+OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED)  # ends that say nothing against the visit
+OUTAGE_SECONDS = (1.0, 30.0)  # between two attempts to reach a database that is away, from and to
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process. work() serves until stop() is called, through outages of the database."""
+
+    workspace: Workspace
+    concurrency: int
+    queues: tuple[str, ...]
+    nursery: Nursery = field(init=False)
+    keeper: Keeper = field(init=False)
+    name: str = field(init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        service = self.workspace.service
+        self.name = f"{service.machine}:{os.getpid()}:{process_start(os.getpid())}"
+        self.nursery = Nursery(service)
+        self.keeper = Keeper(service, self.name, self.concurrency, lambda: self.nursery.hosts)
+
+    @property
+    def service(self) -> Service:
+        return self.workspace.service
+
+    def stop(self) -> None:
+        """End in order: no new job, the visits under way are given back. Called again: at once."""
+        if self._stop.is_set():
+            self.nursery.kill()
+            return
+        self._stop.set()
+        self.nursery.stop()
+
+    async def work(self) -> None:
+        """Serve the queues; comes back after stop()."""
+        keeping = asyncio.create_task(self.keeper.keep(self._stop))
+        pause, longest = OUTAGE_SECONDS
+        while not self._stop.is_set():
+            try:
+                await self._serve()
+                pause = OUTAGE_SECONDS[0]
+            except (psycopg.Error, exceptions.ProcrastinateException, StorageError) as error:
+                log.warning("the queue cannot be served: %s; again in %g s", _short(error), pause)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+                pause = min(longest, 2 * pause)
+        await keeping
+
+    async def _serve(self) -> None:
+        """Run a worker of procrastinate for each queue, until stop() or until the database goes away."""
+        catalog = await asyncio.to_thread(lambda: self.workspace.catalog)  # starts the embedded one where it is gone
+        app = self.app(catalog)
+        async with app.open_async():
+            serving = {asyncio.create_task(self._one_queue(app, queue)) for queue in self.queues}
+            stopping = asyncio.create_task(self._stop.wait())
+            try:
+                await asyncio.wait({*serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
+                await _end(serving)
+
+    async def _one_queue(self, app: procrastinate.App, queue: str) -> None:
+        service = self.service
+        await app.run_worker_async(
+            queues=[queue],
+            name=f"{self.name}:{queue}",
+            concurrency=self.concurrency if queue == CRAWL else 1,
+            delete_jobs="successful",
+            update_heartbeat_interval=service.heartbeat_seconds,
+            stalled_worker_timeout=service.worker_gone_seconds,
+            fetch_job_polling_interval=1.0,
+            install_signal_handlers=False,
+        )
+
+    def app(self, catalog: Catalog) -> procrastinate.App:
+        """Make the application of the queue: its connection and its tasks."""
+        url = catalog.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connector = procrastinate.PsycopgConnector(
+            conninfo=url, min_size=1, max_size=4, kwargs={"application_name": "osint-pipeline queue"}
+        )
+        app = procrastinate.App(connector=connector)
+        self._add_tasks(app, catalog)
+        return app
+
+    def _add_tasks(self, app: procrastinate.App, catalog: Catalog) -> None:
+        @app.task(name="crawl", queue=CRAWL)
+        async def crawl(host: str) -> None:
+            await self.visit(catalog, host)
+
+        @app.periodic(cron=TICK, periodic_id="tick")
+        @app.task(name="tick", queue=CLOCK, queueing_lock="tick", lock="tick")
+        async def on_tick(timestamp: int) -> None:
+            most = self.service.catch_up_visits
+            hosts = await asyncio.to_thread(tick, catalog, datetime.now(UTC), catch_up_visits=most)
+            await rescue(app, self.service.worker_gone_seconds)
+            await order_visits(app, hosts)
+
+        @app.periodic(cron=DAILY, periodic_id="daily")
+        @app.task(name="daily", queue=CLOCK, queueing_lock="daily", lock="daily")
+        async def daily(timestamp: int) -> None:
+            before = datetime.now(UTC) - timedelta(days=self.service.visits_days)
+            while await asyncio.to_thread(forget_visits, catalog, before):
+                pass
+            await app.job_manager.delete_old_jobs(nb_hours=24, include_failed=True, include_cancelled=True)
+
+    async def visit(self, catalog: Catalog, host: str) -> None:
+        """Have the visits of a host made; account for those whose process died."""
+        ended = await self.nursery.run(Order(host, self.name))
+        self.keeper.wake()
+        if ended.code in (0, BUSY) or (ended.code == Exit.INTERRUPTED and ended.why is None):
+            return
+        log.warning("%s: %s", host, ended.sentence)
+        await self.keeper.recover_soon()
+        await asyncio.to_thread(self._account, catalog, host, ended)
+
+    def _account(self, catalog: Catalog, host: str, ended: Ended) -> None:
+        died = ended.why is not None or ended.code not in OURS
+        most, wait = self.service.visit_attempts, timedelta(seconds=10)
+        for visit in take_over(
+            catalog, host, datetime.now(UTC), most=most, why=ended.sentence, died=died, wait=wait, worker=self.name
+        ):
+            log.warning("visit %s of %s: %s (%s)", visit.id, host, visit.state, visit.reason)
+
+
+async def order_visits(app: procrastinate.App, hosts: Iterable[tuple[str, int]]) -> None:
+    """Put a job into the queue for each host that has none."""
+    for host, priority in hosts:
+        lock = f"host:{host}"
+        with suppress(exceptions.AlreadyEnqueued):
+            await app.configure_task(
+                "crawl", lock=lock, queueing_lock=lock, queue=CRAWL, priority=priority
+            ).defer_async(host=host)
+
+
+async def rescue(app: procrastinate.App, seconds: float) -> None:
+    """Let the jobs of workers that have gone silent be taken by others."""
+    manager = app.job_manager
+    await manager.prune_stalled_workers(seconds)
+    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=seconds):
+        log.warning("job %s (%s) was a dead worker's; it is taken again", job.id, job.lock)
+        with suppress(exceptions.AlreadyEnqueued):
+            await manager.retry_job(job)
+
+
+async def _end(serving: set["asyncio.Task[None]"]) -> None:
+    """End the queues' workers: each waits for its jobs; raise what ended one of them early."""
+    for task in serving:
+        task.cancel()
+    errors = [one for one in await asyncio.gather(*serving, return_exceptions=True) if isinstance(one, Exception)]
+    if errors:
+        raise errors[0]
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "__cause__", None) or error).split())[:300]
