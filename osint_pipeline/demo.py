@@ -44,7 +44,7 @@ def run_demo(home: Path, say: Callable[[str], None]) -> Report:
     report = Report(home)
     with SampleSites() as sites:
         osint = _Osint(home)
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             for visit in (1, 2):
                 sites.visit = visit

@@ -24,6 +24,8 @@ EXTENSIONS = {
 }
 DOWNLOADER_MIDDLEWARES = {
     "osint_pipeline.crawl.CaptureMiddleware": 1,
+    "scrapy.downloadermiddlewares.robotstxt.RobotsTxtMiddleware": None,
+    "osint_pipeline.robots.KeptRobots": 100,
     "scrapy.downloadermiddlewares.retry.RetryMiddleware": None,
     "osint_pipeline.polite.PoliteRetry": 550,
     "scrapy.downloadermiddlewares.httpproxy.HttpProxyMiddleware": None,

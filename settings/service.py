@@ -62,6 +62,7 @@ class Service:
         "User-Agent of the wire and media fetchers; nothing attributable unless you say so",
     )
     robots: str = _say("obey", "obey, or ignore:<reason>; the reason stands in each run")
+    robots_seconds: float = _say(3600.0, "how long a process keeps what a robots.txt says", at_least=0)
     delay_seconds: float = _say(1.0, "pause between two requests to one host", at_least=0)
     concurrency_per_host: int = _say(2, "requests at once to one host", at_least=1)
     timeout_seconds: float = _say(60.0, "limit of one answer on the wire", at_least=0.1)

@@ -87,7 +87,7 @@ def crawls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawls]:
     home = tmp_path_factory.mktemp("corpora")
     with CorpusServer(load(Path(folder)), self_signed(home)[0]) as server:
         osint = Osint(home / "home", OSINT_PROXY=server.proxy_url)
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             brought = Crawls(osint, server, Path(folder))
             brought.call("probe", "--spider", "page", given=server.url + "/probe")

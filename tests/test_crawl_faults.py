@@ -65,7 +65,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
     osint = Osint(tmp_path_factory.mktemp("faults") / "home")
     robots = answer(b"User-agent: *\nDisallow: /closed\n")
     with RawServer(pages(3) | {"/closed": page(7), "/robots.txt": robots, "/mute": holding(b"")}) as server:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             (run,) = osint.rows("crawl", "--spider", "page", "--render", "never", f"{server.url}/0")
             yield Base(osint, server, run)
@@ -204,7 +204,7 @@ def test_a_database_that_cannot_be_used_is_code_6(tmp_path: Path, url: str) -> N
 def test_wrong_keys_of_the_store_are_code_5_and_lose_nothing(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home")
     with RawServer(pages(3)) as server:
-        osint.run("up")
+        osint.run("up", "--servers")
         store = EmbeddedStore(osint.home / "store", "osint")
         try:
             endpoint = store.start().endpoint
@@ -261,7 +261,7 @@ def test_a_signal_ends_a_crawl_soon_and_keeps_what_it_has(tmp_path: Path, number
     with RawServer({f"/{at}": gate for at in range(60)}) as server:
         listed = tmp_path / "urls.txt"
         listed.write_text("\n".join(f"{server.url}/{at}" for at in range(60)))
-        osint.run("up")
+        osint.run("up", "--servers")
         crawl = osint.start(*crawl_words("--file", str(listed)))
         try:
             assert gate.held.wait(PATIENCE_SECONDS)
@@ -295,7 +295,7 @@ def test_what_arrives_after_the_end_of_a_run_leaves_no_open_file(tmp_path: Path)
         return True
 
     with RawServer({"/0": page(0), "/late": when_told}) as server:
-        osint.run("up")
+        osint.run("up", "--servers")
         postgres = EmbeddedPostgres(osint.home / "postgres")
         url = postgres.start().replace("postgresql+psycopg://", "postgresql://")
         crawl = osint.start(*crawl_words(f"{server.url}/0", f"{server.url}/late"))
@@ -307,7 +307,7 @@ def test_what_arrives_after_the_end_of_a_run_leaves_no_open_file(tmp_path: Path)
                 wait_until(lambda: list((osint.home / "spool" / "sealed").glob("*.manifest.json")))
                 go.set()
                 with contextlib.suppress(AssertionError):
-                    wait_until(lambda: list((osint.home / "spool" / "open").glob("*.open")), 2)
+                    wait_until(lambda: list((osint.home / "spool" / "open").glob("*.open")), 1)
             out, err = crawl.communicate(timeout=PATIENCE_SECONDS)
             assert "Traceback" not in err, err
             assert out, f"no summary, exit code {crawl.returncode}: {err}"
@@ -358,7 +358,7 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Osint, dict[str, Any], Any]]:
     spool.mkdir(parents=True, mode=0o700)
     mounting = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(spool)]
     mounted = os.geteuid() == 0 and subprocess.run(mounting, capture_output=True).returncode == 0
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         if mounted:
             yield osint, {}, lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(spool)], check=True)
@@ -470,7 +470,7 @@ def test_two_crawls_at_once_in_one_folder(tmp_path: Path, servers: str) -> None:
     both = {name: {f"/{name}{path[1:]}": sent for path, sent in pages(40).items()} for name in ("one", "two")}
     with RawServer(both["one"]) as one, RawServer(both["two"]) as two:
         if servers == "up":
-            osint.run("up")
+            osint.run("up", "--servers")
         crawls = []
         try:
             for server, name in ((one, "one"), (two, "two")):
@@ -495,7 +495,7 @@ def test_two_crawls_at_once_in_one_folder(tmp_path: Path, servers: str) -> None:
 def test_down_while_nothing_runs_is_no_fault(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home")
     osint.run("down")
-    osint.run("up")
+    osint.run("up", "--servers")
     osint.run("down")
     osint.run("down")
 
@@ -510,7 +510,7 @@ def test_down_fails_while_a_crawl_is_under_way(tmp_path: Path) -> None:
         return True
 
     with RawServer({"/1": when_told}) as server:
-        osint.run("up")
+        osint.run("up", "--servers")
         crawl = osint.start(*crawl_words(f"{server.url}/1"))
         try:
             wait_until(lambda: server.asked("/1"))

@@ -62,7 +62,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def osint(tmp_path: Path, disk: Disk) -> Iterator[Osint]:
     """The spool alone is on the small disk."""
     osint = Osint(tmp_path / "home", OSINT_SPOOL=str(disk.place / "spool"), OSINT_SPOOL_FREE_BYTES="0")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         yield osint
     finally:
@@ -206,7 +206,7 @@ def test_a_new_data_folder_on_a_full_disk(disk: Disk, leave_bytes: int) -> None:
     """The first command of all, where nothing can be made."""
     ballast = disk.fill(leave_bytes)
     osint = Osint(disk.place / "home")
-    for words in (("up",), ("runs",), ("recover",)):
+    for words in (("up", "--servers"), ("runs",), ("recover",)):
         done = osint.run(*words, code=None)
         assert done.returncode in (DATABASE, DISK, STORE), f"{words} {done.returncode}: {done.stdout}{done.stderr}"
         assert 1 <= len(done.stderr.splitlines()) <= 4, done.stderr

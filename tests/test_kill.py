@@ -44,7 +44,7 @@ def run_kills(home: Path, kills: int, seed: int) -> None:
     dice = random.Random(seed)
     osint = Osint(home)
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             with Zygote(osint.environ, home.with_name("log")) as zygote:
                 words = {
@@ -97,7 +97,7 @@ def test_an_upload_killed_midway_is_finished_by_the_next(tmp_path: Path) -> None
     osint = Osint(tmp_path / "home")
     moments = random.Random(7)
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             for limit in ("1", "2", "1"):
                 osint.run("crawl", "--no-upload", "--spider", "telegram", "--limit", limit, sites.telegram, code=None)
@@ -124,7 +124,7 @@ def test_the_store_down_delays_and_loses_nothing(tmp_path: Path) -> None:
     }
     down, osint = Osint(home, **away), Osint(home)
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             done = down.run("crawl", "--spider", "telegram", "--limit", "1", sites.telegram, code=5)
             assert "waits in the spool" in done.stderr

@@ -46,7 +46,7 @@ TROUBLES = (
 def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     osint = Osint(tmp_path_factory.mktemp("job") / "home")
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             runs = {}
             for visit in (1, 2):

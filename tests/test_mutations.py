@@ -63,7 +63,7 @@ class Archive:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     osint = Osint(tmp_path_factory.mktemp("mutations") / "home", OSINT_WARC_LIMIT_BYTES="150000")
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             for visit in (1, 2):
                 sites.visit = visit

@@ -33,7 +33,7 @@ def test_a_day_without_the_store_loses_nothing(tmp_path: Path) -> None:
         "OSINT_STORE_PATIENCE_SECONDS": "1",
     }
     osint = Osint(tmp_path / "home", **named)
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         with SampleSites() as sites:
             crawl(osint, sites, 1)

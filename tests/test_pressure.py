@@ -72,7 +72,7 @@ def result(done: "subprocess.CompletedProcess[str]", code: int) -> dict[str, Any
 
 def test_a_crawl_above_the_mark_brings_what_it_has_to_the_store_and_goes_on(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home", OSINT_SPOOL_HIGH_BYTES="250_000", OSINT_SYNC_SECONDS="0.05")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         with RawServer(pages(PAGES, PAGE_BYTES)) as server:
             done = osint.run(*crawl_words("--file", listed(server, tmp_path)), code=None)
@@ -94,7 +94,7 @@ def test_a_crawl_whose_store_is_away_ends_with_the_reason_and_loses_nothing(tmp_
     marks = {"OSINT_SPOOL_HIGH_BYTES": "250_000", "OSINT_SPOOL_WAIT_SECONDS": "2", "OSINT_SYNC_SECONDS": "0.05"}
     home = tmp_path / "home"
     osint = Osint(home)
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         with RawServer(pages(PAGES, PAGE_BYTES)) as server:
             away = Osint(home, **marks, **AWAY, OSINT_STORE_PATIENCE_SECONDS="0.5")
@@ -153,7 +153,7 @@ def test_a_crawl_that_is_larger_than_the_disk_goes_through_it(
         OSINT_RETAIN_HOURS="0",
         OSINT_SYNC_SECONDS="0.05",
     )
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         with RawServer(pages(200, PAGE_BYTES)) as server:
             run = result(osint.run(*crawl_words("--file", listed(server, tmp_path, 200)), code=None), COMPLETE)
@@ -168,7 +168,7 @@ def test_a_crawl_that_is_larger_than_the_disk_goes_through_it(
 
 def test_a_crawl_that_may_not_upload_waits_for_another_command_to_do_so(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home", OSINT_SPOOL_HIGH_BYTES="250_000", OSINT_SPOOL_WAIT_SECONDS="1")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         with RawServer(pages(PAGES, PAGE_BYTES)) as server:
             done = osint.run(*crawl_words("--no-upload", "--file", listed(server, tmp_path)), code=None)
@@ -184,7 +184,7 @@ def test_a_crawl_killed_while_it_drains_loses_nothing(tmp_path: Path) -> None:
         Osint(tmp_path / "home", OSINT_SPOOL_HIGH_BYTES="150_000", OSINT_SYNC_SECONDS="0.05"),
         random.Random(9),
     )
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         with RawServer(pages(PAGES, PAGE_BYTES)) as server:
             urls, drained = listed(server, tmp_path), 0

@@ -39,7 +39,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Osint]:
     """An archive of two visits, its servers up."""
     osint = Osint(tmp_path_factory.mktemp("rebuild") / "home")
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             for number in (1, 2):
                 sites.visit = number
@@ -136,7 +136,7 @@ def test_killed_crawls_recovered_are_rebuilt_alike(tmp_path: Path) -> None:
     moments = random.Random(3)
     osint = Osint(tmp_path / "home")
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             for number in range(8):
                 sites.visit = 1 + number % 2
@@ -183,7 +183,7 @@ def test_an_earlier_reading_stays_as_a_version(tmp_path: Path) -> None:
     """What an older reader had read otherwise is read again; both readings are there, and a rebuild knows both."""
     osint = Osint(tmp_path / "home")
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             with connect(osint) as workspace:
                 read_as_of_old(workspace, sites.telegram)
@@ -211,7 +211,7 @@ def test_an_archive_of_0_1_0_is_made_again_by_reading_its_captures(tmp_path: Pat
     """Its WARCs hold no journal and its manifests name no captures: what the records say is all there is."""
     osint = Osint(tmp_path / "home")
     with SampleSites() as sites:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             osint.run("crawl", "--spider", "telegram", "--limit", "2", sites.telegram, code=None)
             before = osint.rows("find", "--kind", "post", "--limit", "1000")

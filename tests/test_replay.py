@@ -76,7 +76,7 @@ def test_a_page_replays_with_the_same_dom_as_live(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home")
     ready = "document.body.innerText.length > 300"
     with SampleSites() as sites, sync_playwright() as playwright:
-        osint.run("up")
+        osint.run("up", "--servers")
         try:
             osint.run("crawl", "--spider", "page", "--render", "always", sites.script_page)
             osint.run(

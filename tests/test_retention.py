@@ -62,7 +62,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
         OSINT_S3_ACCESS_KEY=config.access_key,
         OSINT_S3_SECRET_KEY=config.secret_key,
     )
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         yield Archive(osint, tmp_path / "elsewhere" / "data" / "osint", captured(osint))
     finally:
@@ -125,7 +125,7 @@ def test_an_upload_cleans_by_itself_where_a_time_is_set(archive: Archive) -> Non
 
 def test_the_embedded_store_proves_nothing_and_both_names_stay_on_one_copy(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home", OSINT_RETAIN_HOURS="0")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         captured(osint)
         (kept,) = osint.rows("spool", "clean", code=PARTIAL)
@@ -189,7 +189,7 @@ def test_hours_without_a_bound_are_refused(tmp_path: Path, hours: str) -> None:
 
 def test_a_warc_in_quarantine_is_told_of(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         with RawServer(pages(1)) as server:
             page = ("--spider", "page", "--render", "never", f"{server.url}/0")
@@ -210,7 +210,7 @@ def test_a_warc_in_quarantine_is_told_of(tmp_path: Path) -> None:
 
 def test_a_link_that_a_kill_left_in_the_embedded_store_goes_when_nobody_uses_it(tmp_path: Path) -> None:
     osint = Osint(tmp_path / "home")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         captured(osint)
         (stored,) = (osint.home / "store" / "data").rglob("*.warc.gz")

@@ -44,7 +44,7 @@ def site(asked: Asked) -> Answer:
 @pytest.fixture(scope="module")
 def osint(tmp_path_factory: pytest.TempPathFactory):
     osint = Osint(tmp_path_factory.mktemp("review") / "home")
-    osint.run("up")
+    osint.run("up", "--servers")
     yield osint
     osint.run("down")
 

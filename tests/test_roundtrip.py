@@ -124,7 +124,7 @@ class Archive:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     osint = Osint(tmp_path_factory.mktemp("roundtrip") / "home", OSINT_RETRY_AFTER_LIMIT_SECONDS="1")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         yield Archive(osint)
     finally:

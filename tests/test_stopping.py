@@ -27,7 +27,7 @@ AT_ONCE_SECONDS = 3.0
 @pytest.fixture
 def osint(tmp_path: Path) -> Iterator[Osint]:
     osint = Osint(tmp_path / "home")
-    osint.run("up")
+    osint.run("up", "--servers")
     try:
         yield osint
     finally:

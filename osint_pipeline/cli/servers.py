@@ -1,19 +1,36 @@
 """`osint up`, `osint down`, `osint config`."""
 
+from typing import Any
+
 import click
 
 from osint_pipeline.cli.common import as_json, console, print_json, table
+from osint_pipeline.errors import Exit
 from settings.service import load, private_folder
 
 
-@click.command(help="Start the embedded database and store and leave them running until `osint down`.")
+@click.command(
+    help="Run all of it on this machine until Ctrl-C or SIGTERM: database, store, worker, scheduler, metrics."
+)
+@click.option(
+    "--servers", is_flag=True, help="Start only the embedded servers, and leave them running until `osint down`."
+)
+@click.option("--concurrency", type=click.IntRange(1, 1000), help="Hosts at once.  [default: OSINT_WORKER_CONCURRENCY]")
 @as_json
-def up(json_: bool) -> None:
+def up(servers: bool, concurrency: int | None, json_: bool) -> int:
     from osint_pipeline.servers import start
 
     service = load().service
     private_folder(service.home)
-    rows = start(service)
+    if servers:
+        _tell(start(service), json_)
+        return Exit.COMPLETE
+    from osint_pipeline.cli.worker import serve
+
+    return serve(service, concurrency=concurrency, with_store=True)
+
+
+def _tell(rows: list[dict[str, Any]], json_: bool) -> None:
     if json_:
         return print_json(rows)
     for row in rows:
@@ -27,11 +44,7 @@ def down(json_: bool) -> None:
 
     service = load().service
     private_folder(service.home)
-    rows = stop(service)
-    if json_:
-        return print_json(rows)
-    for row in rows:
-        click.echo(f"{row['server']}: {row['state']}")
+    _tell([{**row, "where": ""} for row in stop(service)] if not json_ else stop(service), json_)
 
 
 @click.command(help="List every setting, its value and where it came from. Secrets are masked.")

@@ -33,8 +33,14 @@ def worker(concurrency: int | None, queues: str) -> int:
     return serve(load().service, concurrency=concurrency, queues=wanted)
 
 
-def serve(service: Service, *, concurrency: int | None = None, queues: tuple[str, ...] | None = None) -> int:
-    """Run a worker in this process until it is told to stop."""
+def serve(
+    service: Service,
+    *,
+    concurrency: int | None = None,
+    queues: tuple[str, ...] | None = None,
+    with_store: bool = False,
+) -> int:
+    """Run a worker in this process until it is told to stop; `with_store`: keep the embedded store running meanwhile."""
     from osint_pipeline.guarantees import known, require
     from osint_pipeline.work import QUEUES, Worker
 
@@ -42,6 +48,8 @@ def serve(service: Service, *, concurrency: int | None = None, queues: tuple[str
         if service.require:
             require(service, known(workspace))
         _ = workspace.catalog, workspace.spool  # refused now rather than later
+        if with_store:
+            _ = workspace.store_config
         made = Worker(workspace, concurrency or service.worker_concurrency, queues or QUEUES)
         asyncio.run(_until_told(made))
     return Exit.COMPLETE
