@@ -108,7 +108,11 @@ def main(arguments: Sequence[str]) -> None:
         home = Path(folder) / "home"
         environ = {**plain, "OSINT_HOME": str(home)}
         subprocess.run(
-            [sys.executable, "-m", "osint_pipeline", "up", "--servers"], env=environ, cwd=ROOT, check=True, capture_output=True
+            [sys.executable, "-m", "osint_pipeline", "up", "--servers"],
+            env=environ,
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
         )
         try:
             report(given, environ, home)

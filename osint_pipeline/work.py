@@ -147,7 +147,7 @@ class Worker:
 
     def _account(self, catalog: Catalog, host: str, ended: Ended) -> None:
         died = ended.why is not None or ended.code not in OURS
-        most, wait = self.service.visit_attempts, timedelta(seconds=10)
+        most, wait = self.service.visit_attempts, timedelta(seconds=self.service.visit_again_seconds)
         for visit in take_over(
             catalog, host, datetime.now(UTC), most=most, why=ended.sentence, died=died, wait=wait, worker=self.name
         ):
