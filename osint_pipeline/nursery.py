@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerProcess
 import psutil
 
 from osint_pipeline.crawling import END_SECONDS
-from osint_pipeline.visiting import Order, make_visits
+from osint_pipeline.visiting import HARD_SECONDS, Order, make_visits
 from settings.service import Service
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ PRELOADED = (  # imported once, in the process that the others are forked from: 
     "scrapy.core.downloader.handlers.http11", "spiders.channels", "spiders.outlets", "spiders.videos",
 )  # fmt: skip
 LOOK_SECONDS = 2.0
-HARD_SECONDS = 4.0  # beyond what an orderly end may take, before a process is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,7 @@ class Nursery:
         self.service = service
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
+        self._ours, self._theirs = self._context.Pipe()  # nobody else has our end: it closes when we are gone
         self._living: dict[str, ForkServerProcess] = {}
         self.stopping = False
 
@@ -59,7 +59,7 @@ class Nursery:
 
     async def run(self, order: Order) -> Ended:
         """Make the visits of a host in a process; how it ended."""
-        process = self._context.Process(target=make_visits, args=(order,), name=f"visits of {order.host}")
+        process = self._context.Process(target=make_visits, args=(order, self._theirs), name=f"visits of {order.host}")
         await asyncio.to_thread(process.start)
         self._living[order.host] = process
         try:

@@ -1,6 +1,5 @@
 """Makes the visits of one host, one after the other, in a process of its own: what a worker starts for a job."""
 
-import ctypes
 import logging
 import os
 import signal
@@ -8,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
 from uuid import UUID
 
 from sqlalchemy import text
@@ -17,7 +17,7 @@ from osint_pipeline.errors import Exit, UserError, explain
 from osint_pipeline.hostlock import HostLock
 from osint_pipeline.outcome import Summary
 from osint_pipeline.source import Source, watched_source
-from osint_pipeline.stopping import INTERRUPTED, arm
+from osint_pipeline.stopping import INTERRUPTED, ORDERLY_SECONDS, arm
 from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.catalog import Catalog
@@ -31,7 +31,7 @@ BUSY = 75  # exit code: another process has the host (EX_TEMPFAIL of sysexits.h)
 LOCK_SECONDS = 20.0  # how long a process of a worker that died may still hold the host
 POLL_SECONDS = 0.5
 AGAIN = timedelta(seconds=60)  # before a visit is tried again that our own fault broke, doubled each time
-_PDEATHSIG = 1  # prctl(2): PR_SET_PDEATHSIG
+HARD_SECONDS = 4.0  # beyond what an orderly end may take, before a process is killed
 _OTHERS_WAIT = text(
     "SELECT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'todo' AND queue_name = 'crawl' "
     "AND (scheduled_at IS NULL OR scheduled_at <= now()))"
@@ -46,11 +46,14 @@ class Order:
     worker: str
 
 
-def make_visits(order: Order) -> None:
-    """Do what is ordered and exit: 0, BUSY, or the code of what broke; the main function of a process."""
-    _die_with_parent()
+def make_visits(order: Order, alive: Connection) -> None:
+    """Do what is ordered and exit: 0, BUSY, or the code of what broke; the main function of a process.
+
+    `alive` is a pipe whose other end only the worker has: at its end this process ends too, in order.
+    """
     os.setsid()  # Ctrl-C on the worker's terminal is the worker's alone
     arm()
+    threading.Thread(target=_end_with, args=(alive,), daemon=True, name="worker").start()
     try:
         code = int(_make_visits(order))
     except StorageError as error:
@@ -166,12 +169,12 @@ class HostFeed:
             return not connection.scalar(_OTHERS_WAIT)
 
 
-def _die_with_parent() -> None:
-    """Be ended, in order, when the process that started this one is gone, however that ended (Linux)."""
-    if ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
-        log.warning("this process may outlive its worker")
-    if os.getppid() == 1:
-        os._exit(Exit.INTERRUPTED)
+def _end_with(alive: Connection) -> None:
+    """Wait until the worker is gone, however it ended; then end this process, and all that it started if it does not."""
+    alive.poll(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORDERLY_SECONDS + HARD_SECONDS)
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _said(error: UserError) -> int:
