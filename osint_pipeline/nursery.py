@@ -98,10 +98,9 @@ class Nursery:
                 try:
                     await asyncio.wait_for(over.wait(), LOOK_SECONDS)
                 except TimeoutError:
-                    if why is None:
-                        why = await asyncio.to_thread(self._too_much, process)
-                if (why or self.stopping) and hard_at == float("inf"):
-                    process.terminate()
+                    if why is None and (why := await asyncio.to_thread(self._too_much, process)):
+                        _kill(process)  # at once: an orderly end would take more of what there is too little of
+                if self.stopping and hard_at == float("inf"):  # it was asked already: a second time would cut it short
                     hard_at = time.monotonic() + self.service.stop_seconds + END_SECONDS + HARD_SECONDS
                 if time.monotonic() > hard_at:
                     _kill(process)

@@ -119,7 +119,9 @@ class HostFeed:
 
     def began(self, run: UUID) -> None:
         """Note the run of the visit."""
-        if self.visit and not began(self.catalog, self.visit, run):
+        if self.visit is None:
+            return
+        if not began(self.catalog, self.visit, run):
             raise UserError(
                 f"visit {self.visit.id} was taken over by another worker", "it makes the visit", Exit.FAILED
             )
