@@ -125,6 +125,7 @@ class HostFeed:
             raise UserError(
                 f"visit {self.visit.id} was taken over by another worker", "it makes the visit", Exit.FAILED
             )
+        self.visit = replace(self.visit, run_id=run)
 
     def ended(self, summary: Summary) -> None:
         """Account for the visit: done, or to be gone on with where it was not the source that broke it."""
