@@ -35,7 +35,7 @@ from storage.rows import (
     WarcRow,
     WarcState,
 )
-from storage.schema import captures, journal, media, metadata, rebuilding, records, runs, sources, warc_files
+from storage.schema import captures, journal, media, metadata, rebuilding, records, runs, sources, warc_files, watches
 from storage.versions import write_posts
 
 _ORIGINALS = """
@@ -191,9 +191,10 @@ class Catalog:
             connection.execute(rebuilding.delete())
 
     def is_empty(self) -> bool:
-        """Tell whether the catalogue knows of no run and no WARC."""
+        """Tell whether the catalogue knows of no run, no WARC and no watched source."""
+        known = (runs.c.id, warc_files.c.name, watches.c.source_id)
         with self.begin() as connection:
-            return not any(connection.execute(select(one).limit(1)).first() for one in (runs.c.id, warc_files.c.name))
+            return not any(connection.execute(select(one).limit(1)).first() for one in known)
 
     @contextmanager
     def scratch(self) -> Iterator["Catalog"]:
@@ -286,15 +287,7 @@ class Catalog:
     def ensure_source(self, row: SourceRow) -> SourceRow:
         """Find the source of this spider and URL as it is stored, else store it; a slug in use gets a number."""
         with self.begin() as connection:
-            connection.execute(text("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE"))
-            found = connection.execute(
-                select(sources).where(sources.c.url == row.url, sources.c.spider == row.spider)
-            ).one_or_none()
-            if found:
-                return SourceRow(**found._mapping)
-            values = {**asdict(row), "slug": _free_slug(connection, row.slug)}
-            connection.execute(sources.insert().values(values))
-            return SourceRow(**values)
+            return ensure_source(connection, row)
 
     def change_source(self, source_id: UUID, **values: str | None) -> None:
         """Change how a source is read: render, robots, robots_reason, proxy."""
@@ -441,6 +434,19 @@ class Catalog:
         """Append to the chain of events; `detail` may hold no floats (they do not come back as they went)."""
         with self.begin() as connection:
             return events.append(connection, kind, subject, sha256, detail or {})
+
+
+def ensure_source(connection: Connection, row: SourceRow) -> SourceRow:
+    """Do what Catalog.ensure_source does, within a transaction: nobody else makes a source until it ends."""
+    connection.execute(text("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE"))
+    found = connection.execute(
+        select(sources).where(sources.c.url == row.url, sources.c.spider == row.spider)
+    ).one_or_none()
+    if found:
+        return SourceRow(**found._mapping)
+    values = {**asdict(row), "slug": _free_slug(connection, row.slug)}
+    connection.execute(sources.insert().values(values))
+    return SourceRow(**values)
 
 
 def _commit(connection: Connection, batch: Batch) -> Committed:

@@ -1,18 +1,19 @@
 """How sources are watched: schedule, limits, labels; written by people, kept in signed snapshots."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from storage.catalog import Catalog
+from storage import events
+from storage.catalog import Catalog, ensure_source
 from storage.rows import SourceRow
-from storage.schema import sources, watches
+from storage.schema import due, sources, watches
 
 
 class CatchUp(StrEnum):
@@ -63,12 +64,67 @@ class Watched:
     watch: WatchRow
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A watched source as it is to be, and the event that tells of it.
+
+    `due_at` None: it is not due by its schedule. `keeps_due`: when it is due stays as it is.
+    """
+
+    source: SourceRow
+    watch: WatchRow
+    event: str
+    detail: Mapping[str, Any]
+    due_at: datetime | None = None
+    keeps_due: bool = False
+
+
+def put_changes(catalog: Catalog, changes: Sequence[Change]) -> list[Watched]:
+    """Write changes with their events as a whole or not at all; a source that is new gets a slug that is free.
+
+    Returns what was written, in the same order.
+    """
+    with catalog.begin() as connection:
+        return [_put(connection, change) for change in changes]
+
+
+def _put(connection: Connection, change: Change) -> Watched:
+    stored = ensure_source(connection, change.source)
+    source = replace(change.source, id=stored.id, slug=stored.slug, created_at=stored.created_at)
+    if source != stored:
+        connection.execute(update(sources).where(sources.c.id == source.id).values(asdict(source)))
+    watch = replace(change.watch, source_id=source.id)
+    _put_watch(connection, watch)
+    if not change.keeps_due:
+        _put_due(connection, source.id, change.due_at)
+    events.append(connection, change.event, source.slug, None, change.detail)
+    return Watched(source, watch)
+
+
 def put_watch(catalog: Catalog, row: WatchRow) -> None:
     """Write how a source is watched, whether or not it was before."""
+    with catalog.begin() as connection:
+        _put_watch(connection, row)
+
+
+def put_due(catalog: Catalog, source_id: UUID, at: datetime | None) -> None:
+    """Write when a source is due next; None: no more."""
+    with catalog.begin() as connection:
+        _put_due(connection, source_id, at)
+
+
+def _put_watch(connection: Connection, row: WatchRow) -> None:
     values = asdict(row)
     changed = insert(watches).values(values).on_conflict_do_update(index_elements=["source_id"], set_=values)
-    with catalog.begin() as connection:
-        connection.execute(changed)
+    connection.execute(changed)
+
+
+def _put_due(connection: Connection, source_id: UUID, at: datetime | None) -> None:
+    if at is None:
+        connection.execute(delete(due).where(due.c.source_id == source_id))
+        return
+    written = insert(due).values(source_id=source_id, at=at)
+    connection.execute(written.on_conflict_do_update(index_elements=["source_id"], set_={"at": at}))
 
 
 def list_watched(catalog: Catalog, *, removed: bool = False) -> list[Watched]:
