@@ -77,13 +77,13 @@ def any_query(connection: Connection, entries: Sequence[str]) -> str | None:
 def _queries(connection: Connection, entries: Sequence[str]) -> list[str]:
     tokens = [[storable(token) for token in entry.split()] for entry in entries]
     plain = iter(connection.scalars(_PLAIN_WORDS, {"words": [token for entry in tokens for token in entry]}).all())
-    return [" <-> ".join(_lexeme(next(plain)) for _ in entry) for entry in tokens]
+    return [" <-> ".join(filter(None, [_lexeme(next(plain)) for _ in entry])) for entry in tokens]
 
 
 def _lexeme(word: str) -> str:
     bare = word.rstrip("*")
     quoted = bare.replace("\\", "\\\\").replace("'", "''")
-    return f"'{quoted}'" + (":*" if word != bare else "")
+    return f"'{quoted}'" + (":*" if word != bare else "") if bare else ""
 
 
 def fitting(connection: Connection, text_: str, entries: Sequence[str]) -> list[int]:
