@@ -41,7 +41,6 @@ class Option:
     field: str
     read: Callable[[str], Any]
     write: Callable[[Any], str]
-    about: str
 
 
 def read_options(given: Mapping[str, str]) -> dict[str, Any]:
@@ -214,21 +213,21 @@ def _refuse_odd(name: str, text: str) -> None:
 
 _COUNT = _number(1, 10_000_000)
 OPTIONS = (
-    Option("name", "name", str, str, "What people call it."),
-    Option("every", "schedule", str, str, 'When it is visited: cron, as "*/15 * * * *"; none: only when asked.'),
-    Option("timezone", "timezone", str, str, "Time zone of the schedule, as Europe/Minsk.  [default: UTC]"),
-    Option("jitter", "jitter_seconds", _number(0, 86_400), str, "Seconds that a visit may be late by, so that not all come at once."),
-    Option("catch-up", "catch_up", _catch_up, str, "After an outage make up for no visit, the last, or all: none, once, all.  [default: once]"),
-    Option("render", "render", _one_of(*RENDER), str, "When to use the browser: never, auto, always.  [default: auto]"),
-    Option("languages", "languages", read_languages, ",".join, "Languages it writes in, as be,ru."),
-    Option("proxy", "proxy", _exit, str, "Name of the exit that it is reached by, or direct."),
-    Option("robots", "robots", _robots, str, "obey, or ignore:<reason>.  [default: OSINT_ROBOTS]"),
-    Option("priority", "priority", _number(-1000, 1000), str, "Higher goes first.  [default: 0]"),
-    Option("limit-pages", "limit_pages", _COUNT, str, "Pages of one visit.  [default: OSINT_LIMIT]"),
-    Option("limit-bytes", "limit_bytes", read_size, write_size, "Bytes of one visit, as 500MB."),
-    Option("limit-seconds", "limit_seconds", _number(1, 2_000_000), str, "Time of one visit."),
-    Option("backfill-pages", "backfill_pages", _COUNT, str, "Pages of older history that a visit may add."),
-    Option("tags", "tags", _parts, ",".join, "Labels, separated by commas."),
+    Option("name", "name", str, str),
+    Option("every", "schedule", str, str),
+    Option("timezone", "timezone", str, str),
+    Option("jitter", "jitter_seconds", _number(0, 86_400), str),
+    Option("catch-up", "catch_up", _catch_up, str),
+    Option("render", "render", _one_of(*RENDER), str),
+    Option("languages", "languages", read_languages, ",".join),
+    Option("proxy", "proxy", _exit, str),
+    Option("robots", "robots", _robots, str),
+    Option("priority", "priority", _number(-1000, 1000), str),
+    Option("limit-pages", "limit_pages", _COUNT, str),
+    Option("limit-bytes", "limit_bytes", read_size, write_size),
+    Option("limit-seconds", "limit_seconds", _number(1, 2_000_000), str),
+    Option("backfill-pages", "backfill_pages", _COUNT, str),
+    Option("tags", "tags", _parts, ",".join),
 )  # fmt: skip
 BY_NAME = {option.name: option for option in OPTIONS}
 COLUMNS = ("spider", *BY_NAME, "state")

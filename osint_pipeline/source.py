@@ -92,9 +92,9 @@ def watched_address(url: str, spider: str | None) -> tuple[str, str]:
     parts = _check(telegram.wanted_url(text) if name == "telegram" else text)
     if telegram.matches(text) and telegram.is_private(parts.geturl()):
         raise UnusableUrl(text, "an invite or a private chat: only what is public is watched")
-    netloc = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
-    if ":" in (parts.hostname or ""):
-        netloc = parts.netloc.lower()
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    netloc = host if parts.port in (None, usual) else f"{host}:{parts.port}"
     return parts._replace(netloc=netloc, path=parts.path or "/", fragment="").geturl(), name
 
 

@@ -72,6 +72,20 @@ class Done:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who asks and when. `update`: what is watched otherwise is changed. `again`: what was removed is watched again.
+
+    `later`: a new one is not due before its schedule says.
+    """
+
+    who: str
+    now: datetime
+    update: bool = False
+    again: bool = False
+    later: bool = False
+
+
 class Known:
     """What the catalogue knows: sources by address, watched or not."""
 
@@ -91,87 +105,69 @@ class Known:
         return (address, there[0]) if len(there) == 1 else (address, name)
 
 
-def plan(
-    wanted: Wanted, known: Known, who: str, now: datetime, *, update: bool, again: bool = False, later: bool = False
-) -> Done:
-    """Decide what is to be done for a source that is asked for; nothing is written. `again`: one that was removed comes back."""
+def plan(wanted: Wanted, known: Known, asking: Asking) -> Done:
+    """Decide what is to be done for a source that is asked for; nothing is written."""
     if wanted.refused:
         return Done(what=What.REFUSED, url=wanted.url, line=wanted.line, why=wanted.refused)
     try:
         values = read_options(wanted.given)
-        spider = wanted.given.get("spider", "").strip() or None
-        address, spider = known.address(wanted.url, spider)
+        address, spider = known.address(wanted.url, wanted.given.get("spider", "").strip() or None)
         before = known.watched.get(same_source(address, spider))
         if before is None:
-            there = known.by_hand.get(same_source(address, spider))
-            return _new(wanted, values, there, (address, spider), who, now, later)
-        update = update or (again and before.watch.removed_at is not None)
-        return replace(changed(before, wanted.given, who, now, update=update, later=later), line=wanted.line)
+            row = SourceRow(slug=slug_of(address), url=address, spider=spider, created_at=asking.now)
+            if there := known.by_hand.get(same_source(address, spider)):  # the same source, watched from now on
+                row = replace(row, id=there.id, slug=there.slug, url=there.url, created_at=there.created_at)
+            return _new(wanted, row, values, asking)
+        update = asking.update or (asking.again and before.watch.removed_at is not None)
+        return replace(changed(before, wanted.given, replace(asking, update=update)), line=wanted.line)
     except (BadOption, UnusableUrl) as error:
         return Done(what=What.REFUSED, url=wanted.url, line=wanted.line, why=str(error))
 
 
-def _new(
-    wanted: Wanted,
-    values: Mapping[str, Any],
-    there: SourceRow | None,
-    named: tuple[str, str],
-    who: str,
-    now: datetime,
-    later: bool,
-) -> Done:
-    url, spider = named
-    row = SourceRow(slug=slug_of(url), url=url, spider=spider, created_at=now)
-    if there is not None:  # crawled by hand before: the same source, watched from now on
-        row = replace(row, id=there.id, slug=there.slug, url=there.url, created_at=there.created_at)
+def _new(wanted: Wanted, row: SourceRow, values: Mapping[str, Any], asking: Asking) -> Done:
+    now = asking.now
     made = apply_options(Watched(row, WatchRow(source_id=row.id, added_at=now, changed_at=now)), values)
     watch = with_state(made.watch, wanted.given.get("state", "").strip(), now)
-    due = due_at(watch, now, at_once=not later)
+    due = due_at(watch, now, at_once=not asking.later)
     told = {name: text for name, text in write_options(Watched(made.source, watch)).items() if text}
-    detail = {"who": who, "url": row.url, "options": told}
+    detail = {"who": asking.who, "url": row.url, "options": told}
     change = Change(source=made.source, watch=watch, event="source added", detail=detail, due_at=due)
-    return Done(what=What.ADDED, url=row.url, spider=spider, slug=row.slug, line=wanted.line, due_at=due, change=change)
+    named = Done(what=What.ADDED, url=row.url, spider=row.spider, slug=row.slug, line=wanted.line)
+    return replace(named, due_at=due, change=change)
 
 
-def changed(
-    before: Watched, given: Mapping[str, str], who: str, now: datetime, *, update: bool, later: bool = False
-) -> Done:
+def changed(before: Watched, given: Mapping[str, str], asking: Asking) -> Done:
     """Decide what is to be done so that a watched source is as it is asked for. Raises BadOption."""
-    made = apply_options(before, read_options(given))
-    if given.get("spider", "").strip() not in ("", before.source.spider):
+    made, source = apply_options(before, read_options(given)), before.source
+    if given.get("spider", "").strip() not in ("", source.spider):
         raise BadOption("spider", given["spider"], "another spider makes another source: add it, and remove this one")
     state = given.get("state", "" if before.watch.removed_at else None)  # to ask for a removed one is to have it back
-    after = Watched(made.source, made.watch if state is None else with_state(made.watch, state.strip(), now))
+    watch = made.watch if state is None else with_state(made.watch, state.strip(), asking.now)
+    after = Watched(made.source, replace(watch, changed_at=asking.now))
     old, new = write_options(before), write_options(after)
     changes = {name: (old[name], new[name]) for name in old if old[name] != new[name]}
-    source = before.source
     done = Done(what=What.UNCHANGED, url=source.url, spider=source.spider, slug=source.slug, changes=changes)
-    if not changes:
-        return done
-    if not update:
-        return replace(done, what=What.DIFFERS)
-    change = _change(before, Watched(after.source, replace(after.watch, changed_at=now)), changes, who, now, later)
+    if not changes or not asking.update:
+        return replace(done, what=What.DIFFERS) if changes else done
+    change = _change(before, after, changes, asking)
     return replace(done, what=What.CHANGED, change=change, due_at=change.due_at)
 
 
-def _change(
-    before: Watched, after: Watched, changes: Mapping[str, tuple[str, str]], who: str, now: datetime, later: bool
-) -> Change:
+def _change(before: Watched, after: Watched, changes: Mapping[str, tuple[str, str]], asking: Asking) -> Change:
     kind, since, at_once = "changed", None, False
     if "state" in changes:
         kind = _EVENTS[changes["state"][1].partition(":")[0]]
         since = before.watch.paused_at if kind == "resumed" else None
     if before.watch.removed_at is not None and after.watch.removed_at is None:
-        kind, since, at_once = "added", None, not later
-    keeps_due = not ({"state", "every", "timezone", "jitter"} & changes.keys())
-    detail = {"who": who, "url": after.source.url, "changes": {name: list(one) for name, one in changes.items()}}
+        kind, since, at_once = "added", None, not asking.later
+    told = {name: list(one) for name, one in changes.items()}
     return Change(
         source=after.source,
         watch=after.watch,
         event=f"source {kind}",
-        detail=detail,
-        due_at=due_at(after.watch, now, since=since, at_once=at_once),
-        keeps_due=keeps_due,
+        detail={"who": asking.who, "url": after.source.url, "changes": told},
+        due_at=due_at(after.watch, asking.now, since=since, at_once=at_once),
+        keeps_due=not ({"state", "every", "timezone", "jitter"} & changes.keys()),
     )
 
 
@@ -194,16 +190,16 @@ def put(
     later: bool = False,
     dry_run: bool = False,
 ) -> Iterator[Done]:
-    """Add what is not watched yet, and change what is asked for otherwise if `update`; one result for each, in order.
+    """Add what is not watched yet, and change what is asked for otherwise if told so (Asking); one result for each, in order.
 
-    `again`: what was removed is watched again. `later`: a new one is not due before its schedule says. To be read to its end.
+    To be read to its end.
     """
-    catalog, who, seen = workspace.catalog, workspace.service.collector, dict[tuple[str, str], int | None]()
+    catalog, seen = workspace.catalog, dict[tuple[str, str], int | None]()
     with catalog.alone(ALONE):
-        known, now, ready = Known(catalog), datetime.now(UTC), list[Done]()
+        known, ready = Known(catalog), list[Done]()
+        asking = Asking(who=workspace.service.collector, now=datetime.now(UTC), update=update, again=again, later=later)
         for one in wanted:
-            done = _once(plan(one, known, who, now, update=update, again=again, later=later), seen)
-            ready.append(done)
+            ready.append(_once(plan(one, known, asking), seen))
             if len(ready) == _AT_ONCE:
                 yield from ready if dry_run else write(catalog, ready)
                 ready = []
@@ -259,12 +255,12 @@ def _near(catalog: Catalog, every: Sequence[Watched], name: str) -> str:
 
 def edit(workspace: Workspace, names: Sequence[str], given: Mapping[str, str]) -> list[Done]:
     """Change options of watched sources; all of them, or none where one is refused. Raises UserError."""
-    catalog, who = workspace.catalog, workspace.service.collector
+    catalog = workspace.catalog
     with catalog.alone(ALONE):
-        now = datetime.now(UTC)
+        asking = Asking(who=workspace.service.collector, now=datetime.now(UTC), update=True)
         found = {one.source.id: one for one in (find(catalog, name) for name in names)}
         try:
-            planned = [changed(one, given, who, now, update=True) for one in found.values()]
+            planned = [changed(one, given, asking) for one in found.values()]
         except BadOption as error:
             raise UserError(str(error), "osint source edit --help tells what each option takes") from error
         return write(catalog, planned)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import func, select
+
 from osint_pipeline.due import set_due
 from osint_pipeline.keys import Signer, check_signature
 from osint_pipeline.workspace import Workspace
@@ -46,11 +48,11 @@ def note_state(workspace: Workspace) -> Path | None:
     """Write a snapshot to the data folder if anything changed since the last one there; its path, None if nothing did."""
     folder = _folder(workspace)
     last = _last(folder)
+    taken_at = _clock(workspace.catalog)  # read first: what follows is at least as new as it says
     now = _now(workspace.catalog)
     if last and now.items() <= json.loads(last.read_text("ascii")).items():
         return None
     signer = Signer.open(workspace.folder / "keys", workspace.service.key_passphrase)
-    taken_at = datetime.now(UTC)
     if last and taken_at <= (before := datetime.fromisoformat(json.loads(last.read_text("ascii"))["taken_at"])):
         taken_at = before + timedelta(microseconds=1)  # the clock went back: the order of snapshots does not
     body = {
@@ -66,6 +68,14 @@ def note_state(workspace: Workspace) -> Path | None:
         file.write(text)
     sync_folder(folder)
     return path
+
+
+def _clock(catalog: Catalog) -> datetime:
+    """Ask the database for the time: of all machines' snapshots the newest is then the one that was taken last."""
+    with catalog.begin() as connection:
+        found = connection.scalar(select(func.clock_timestamp()))
+    assert isinstance(found, datetime)
+    return found.astimezone(UTC)
 
 
 def _now(catalog: Catalog) -> dict[str, list[dict[str, Any]]]:

@@ -44,7 +44,7 @@ class Trial:
     failure: str | None = None
     refused: bool = False
     rendered: bool = False
-    cut: bool = False
+    cut: bool = False  # not all of the answer was read
     bytes: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -95,7 +95,7 @@ class Trial:
     def exit_code(self) -> Exit:
         """0 where there is something to read, 3 where little or nothing, 4 for a refusal or a wall, 1 for a failure."""
         code = _CODES.get(self.verdict, Exit.REFUSED)
-        return Exit.PARTIAL if self.cut and code is Exit.COMPLETE else code
+        return Exit.PARTIAL if self.cut and code in (Exit.COMPLETE, Exit.FAILED) else code
 
     def as_json(self) -> dict[str, Any]:
         """Give it under the names of --json."""

@@ -75,7 +75,7 @@ class TrialHandler(BaseDownloadHandler):
         self.guard = Guard(allow=read_networks(service.allow_networks))
         limits = WireLimits(
             memory_body_bytes=service.memory_body_bytes,
-            body_limit_bytes=service.body_limit_bytes,
+            body_limit_bytes=min(service.body_limit_bytes, service.memory_body_bytes + 1),
             timeout_seconds=service.timeout_seconds,
         )
         self.wire = WireFetcher(crawler, guard=self.guard, sink=self.sink, limits=limits, scratch=self.trial.scratch)
@@ -136,12 +136,13 @@ class TrialSpider(Spider):
         trial.status, trial.final_url, trial.bytes = response.status, response.url, len(response.body)
         if known := by_status(response.status):
             trial.refused, trial.failure = known[0] is CaptureState.REFUSED, known[1]
-        if "stored" in response.flags:
+        truncated = next((one.truncated for one in response.meta[RECORDS][-1:]), None)
+        trial.cut = truncated is not None or "stored" in response.flags
+        if "stored" in response.flags or truncated is Truncated.LENGTH:
             trial.failure = "too large to be read (OSINT_MEMORY_BODY_BYTES); a crawl would record it"
             return
-        if any(one.truncated for one in response.meta[RECORDS][-1:]):
-            trial.cut = True
-            trial.notes.append(f"the rest: the answer was cut ({response.meta[RECORDS][-1].truncated})")
+        if truncated:
+            trial.notes.append(f"the rest: the answer was cut ({truncated})")
         content_type = (response.headers.get("Content-Type") or b"").decode("latin-1") or None
         try:
             trial.page = trial.site.read(response.body, response.url, content_type)

@@ -87,13 +87,16 @@ def test_a_watched_source_is_tried_as_it_is_watched_and_nothing_is_stored(
     inside = Inside(tmp_path / "home", OSINT_DATABASE_URL=plain(embedded_url))
     inside.run("source", "add", sites.news, "--spider", "news", "--every", "*/5 * * * *")
     (watched,) = inside.rows("source", "list")
+    (tmp_path / "tmp").mkdir()
     before = rows(embedded_url), everything(tmp_path)
     asked = len(sites.log)
     given = {name: inside.environ[name] for name in ("OSINT_HOME", "OSINT_DATABASE_URL")}
+    given["TMPDIR"] = str(tmp_path / "tmp")
     row = trial(watched["source"], **given)
     assert row["spider"] == "news" and len(row["links"]) > 5
     assert [one.path for one in sites.log[asked:]] == ["/robots.txt", "/"], "one page, and what robots.txt says of it"
     assert (rows(embedded_url), everything(tmp_path)) == before
+    assert list((tmp_path / "tmp").iterdir()) == []
     assert before[0]["watches"] and before[0]["due"] and before[1]
 
 
@@ -109,6 +112,17 @@ def test_a_watched_source_is_tried_as_it_is_watched_and_nothing_is_stored(
 )
 def test_the_exit_code_tells_the_verdict(trial: Trials, sites: SampleSites, name: str, verdict: str, code: int) -> None:
     assert trial(sites.troubled(name), "--render", "never", code=code)["verdict"] == verdict
+
+
+def test_what_is_too_large_to_be_read_is_not_fetched_to_its_end(trial: Trials) -> None:
+    page = Serving(lambda asked: html("x" * 3_000_000), lambda served: None)
+    try:
+        row = trial(
+            f"{page.url}/", "--spider", "page", "--robots", "ignore:a test", code=3, OSINT_MEMORY_BODY_BYTES="10000"
+        )
+    finally:
+        page.close()
+    assert "OSINT_MEMORY_BODY_BYTES" in row["why"] and row["bytes"] == 0 and row["posts"] == []
 
 
 def test_robots_txt_is_obeyed_unless_a_reason_is_given(trial: Trials, sites: SampleSites) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,15 @@ def test_a_source_is_added_once_with_an_event_and_is_due_now(workspace: Workspac
 
 
 @pytest.mark.parametrize(
-    "spelling", ["@kanal", "t.me/kanal", "https://T.ME/s/Kanal", "tg://resolve?domain=kanal", CHANNEL + "#x"]
+    "spelling",
+    [
+        "@kanal",
+        "t.me/kanal",
+        "https://T.ME/s/Kanal",
+        "tg://resolve?domain=kanal",
+        CHANNEL + "#x",
+        "https://t.me:443/s/kanal",
+    ],
 )
 def test_another_spelling_is_the_same_source(workspace: Workspace, spelling: str) -> None:
     first = add(workspace)
@@ -225,6 +234,37 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(
     with workspace.catalog.begin() as connection:
         for table in ("sources", "watches", "due", "events"):
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_list_is_readable_on_any_screen(workspace: Workspace, width: int) -> None:
+    from rich.console import Console
+
+    from osint_pipeline.cli.source_views import list_table
+
+    every = ("*/15 * * * *", "30 9 * * 1-5", "")
+    urls = [f"https://outlet{n}.example/a-section-with-a-long-name/{n}" for n in range(100)]
+    urls += [f"https://t.me/s/kanal_{n}" for n in range(100)]
+    given = [{"every": every[n % 3], "tags": "minsk,courts,detentions,searches"} for n in range(200)]
+    list(put(workspace, [Wanted(url=url, given=one) for url, one in zip(urls, given, strict=True)]))
+    rows = list_watched(workspace.catalog)
+    out = StringIO()
+    Console(file=out, width=width, force_terminal=False).print(list_table(rows, standings(workspace.catalog), width))
+    head, *lines = out.getvalue().splitlines()
+    assert len(lines) == 200 and all(len(line) <= width for line in (head, *lines))
+    assert head.split()[:5] == ["source", "every", "next", "captured", "outcome"] and ("address" in head) == (
+        width > 150
+    )
+    for row, line in zip(rows, lines, strict=True):
+        assert line.startswith(row.source.slug[:20]) and (row.watch.schedule or "when asked") in line
+        assert "not visited" in line and ("due now" in line or "due" in line or row.watch.schedule is None)
+
+
+def test_every_option_of_the_commands_is_one_of_the_files_too() -> None:
+    from osint_pipeline.cli.sources import _OPTIONS
+    from osint_pipeline.options import COLUMNS
+
+    assert [*_OPTIONS, "state"] == list(COLUMNS)
 
 
 def test_two_who_add_the_same_at_once_make_one(workspace: Workspace) -> None:

@@ -46,24 +46,29 @@ def list_(tag: str | None, spider: str | None, host: str | None, paused: bool, r
 
 
 def _print_list(rows: list[Any], standing: Mapping[Any, Any]) -> None:
+    out = console()
+    out.print(list_table(rows, standing, out.width))
+    paused = sum(one.watch.paused_at is not None for one in rows)
+    click.echo(many(len(rows), "source") + (f", {paused} paused" if paused else ""))
+
+
+def list_table(rows: list[Any], standing: Mapping[Any, Any], width: int) -> Any:
+    """Lay watched sources out for a screen: only slugs, labels and addresses are cut, and the last two need a wide one."""
     from rich.table import Table
     from rich.text import Text
 
-    out, now = console(), datetime.now(UTC)
-    cells = [_cells(one, standing.get(one.source.id), now) for one in rows]
+    cells = [_cells(one, standing.get(one.source.id), datetime.now(UTC)) for one in rows]
     columns = ["source", "every", "next", "captured", "outcome"]
-    columns += (["tags"] if out.width >= _WIDE else []) + (["address"] if out.width >= _WIDER else [])
+    columns += (["tags"] if width >= _WIDE else []) + (["address"] if width >= _WIDER else [])
     widest = {name: max(len(name), *(len(row[name]) for row in cells)) for name in columns}
-    room = out.width - sum(widest[name] + 2 for name in columns[1:5])  # for the source and what comes behind
-    widest["source"] = max(12, min(widest["source"], room - 1 if len(columns) == 5 else room // 2))
+    room = width - sum(widest[name] + 2 for name in columns[1:5]) - 2  # for the source and what comes behind
+    widest["source"] = max(12, min(widest["source"], room if len(columns) == 5 else room // 2))
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in columns:
         made.add_column(name, no_wrap=True, overflow="ellipsis", width=None if name in columns[5:] else widest[name])
     for one, row in zip(rows, cells, strict=True):
         made.add_row(*(Text(row[name], style="" if one.watch.active else "dim") for name in columns))
-    out.print(made)
-    paused = sum(one.watch.paused_at is not None for one in rows)
-    click.echo(many(len(rows), "source") + (f", {paused} paused" if paused else ""))
+    return made
 
 
 def _cells(one: Any, stands: Any, now: datetime) -> dict[str, str]:
@@ -125,7 +130,14 @@ def watched_json(one: Any, stands: Any) -> dict[str, Any]:
     """Give a watched source under the names of --json."""
     row, watch = one.source, asdict(one.watch)
     state = "removed" if one.watch.removed_at else "paused" if one.watch.paused_at else "watched"
-    found = {"source": row.slug, "url": row.url, "spider": row.spider, "state": state, "render": row.render}
+    found = {
+        "id": str(row.id),
+        "source": row.slug,
+        "url": row.url,
+        "spider": row.spider,
+        "state": state,
+        "render": row.render,
+    }
     found |= {"robots": row.robots, "robots_reason": row.robots_reason, "proxy": row.proxy}
     found |= {name: value for name, value in watch.items() if name != "source_id"}
     stood = {name: value for name, value in (asdict(stands) if stands else {}).items() if name != "source_id"}
