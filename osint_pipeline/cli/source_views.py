@@ -16,7 +16,11 @@ _WIDE, _WIDER = 100, 150  # columns of a screen from which more is shown
 _VISITS, _POSTS, _LINKS, _WORDS = 8, 8, 6, 100
 
 
-@source.command("list", help="List what is watched: when it is next due, and when something was last captured.")
+@source.command(
+    "list",
+    short_help="List what is watched.",
+    help="List what is watched: when it is next due, and when something was last captured.",
+)
 @click.option("--tag", help="Only what bears this label.")
 @click.option("--spider", type=click.Choice(("telegram", "news", "page", "video")), help="Only of this site module.")
 @click.option("--host", help="Only what is on this host.")
@@ -148,7 +152,10 @@ def _plain(value: Any) -> Any:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
-@source.command(help="Show how a source is watched, when it is due, and what its visits came to.")
+@source.command(
+    short_help="Show one source and its last visits.",
+    help="Show how a source is watched, when it is due, and what its visits came to.",
+)
 @click.argument("name", metavar="SOURCE")
 @as_json
 def show(name: str, json_: bool) -> int:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from osint_pipeline.cli.common import as_json, print_json, workspace
 from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.workspace import Workspace
 from settings.service import load
+
+if TYPE_CHECKING:
+    pass
 
 PATIENCE_SECONDS = 2.0  # for the store: a snapshot that it does not take now waits for the next upload
 _LINES = 50  # refused lines that are shown
@@ -123,7 +126,10 @@ def pause(names: tuple[str, ...], why: str, json_: bool) -> int:
     return _set_state(names, f"paused:{why}" if why else "paused", json_)
 
 
-@source.command(help="Visit paused sources again; what was missed is made up for as --catch-up says.")
+@source.command(
+    short_help="Visit paused sources again.",
+    help="Visit paused sources again; what was missed is made up for as --catch-up says.",
+)
 @click.argument("names", nargs=-1, required=True, metavar="SOURCE...")
 @as_json
 def resume(names: tuple[str, ...], json_: bool) -> int:
@@ -146,7 +152,10 @@ def _set_state(names: tuple[str, ...], state: str, json_: bool) -> int:
     return Exit.COMPLETE
 
 
-@source.command(help="Let sources be visited now, whatever their schedule; a worker takes it up.")
+@source.command(
+    short_help="Let sources be visited now.",
+    help="Let sources be visited now, whatever their schedule; a worker takes it up.",
+)
 @click.argument("names", nargs=-1, required=True, metavar="SOURCE...")
 @as_json
 def run(names: tuple[str, ...], json_: bool) -> int:
@@ -163,7 +172,9 @@ def run(names: tuple[str, ...], json_: bool) -> int:
 
 
 @source.command(
-    "import", help="Watch what a CSV, YAML or OPML file lists; a line that cannot be used does not stop the others."
+    "import",
+    short_help="Watch what a CSV, YAML or OPML file lists.",
+    help="Watch what a CSV, YAML or OPML file lists; a line that cannot be used does not stop the others.",
 )
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @click.option("--format", "form", type=click.Choice(("csv", "yaml", "opml")), help="By the file's suffix if not given.")
@@ -172,29 +183,19 @@ def run(names: tuple[str, ...], json_: bool) -> int:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
 @as_json
 def import_(file: IO[bytes], form: str | None, update: bool, later: bool, dry_run: bool, json_: bool) -> int:
-    from osint_pipeline.source_lists import UnreadableList, format_of, read_list
     from osint_pipeline.sources import What, put
 
-    service = load().service
-    data = file.read(service.import_limit_bytes + 1)
-    name = getattr(file, "name", "-")
-    if len(data) > service.import_limit_bytes:
-        raise UserError(
-            f"{name} has more than {service.import_limit_bytes} bytes", "split it, or set OSINT_IMPORT_LIMIT_BYTES"
-        )
-    if (form := form or format_of(name)) is None:
-        raise UserError(f"the format of {name} cannot be told by its name", "name it: --format csv, yaml or opml")
-    try:
-        wanted = list(read_list(data, form, most_rows=service.import_limit_rows))
-    except UnreadableList as error:
-        raise UserError(f"{name} cannot be read as {form}: {error}", "nothing was changed") from error
+    wanted = _read_file(file, form)
     with workspace() if dry_run else changing() as opened:
         done = list(put(opened, wanted, update=update, later=later, dry_run=dry_run))
     _say_import(done, dry_run=dry_run, json_=json_)
     return Exit.PARTIAL if any(one.what is What.REFUSED for one in done) else Exit.COMPLETE
 
 
-@source.command(help="Write what is watched as a list that `osint source import` reads.")
+@source.command(
+    short_help="Write what is watched as CSV, YAML or OPML.",
+    help="Write what is watched as a list that `osint source import` reads.",
+)
 @click.option("--format", "form", type=click.Choice(("csv", "yaml", "opml")), default="csv", show_default=True)
 @click.option("--all", "all_", is_flag=True, help="Also what was removed.")
 def export(form: str, all_: bool) -> int:
