@@ -194,17 +194,12 @@ def _print_watched(one: Any, stands: Any) -> None:
 
 
 def _print_visits(visits: list[Any], counts: Any) -> None:
-    click.echo(
-        f"\n{many(counts.captures, 'capture')}, {many(counts.posts, 'post')}, {sizes(counts.bytes)} in {many(counts.runs, 'run')}"
-        + (
-            f"; {sum(last - first + 1 for first, last in counts.gaps)} ids in {len(counts.gaps)} gaps"
-            if counts.gaps
-            else ""
-        )
-    )
+    told = f"{many(counts.captures, 'capture')}, {many(counts.posts, 'post')}, {sizes(counts.bytes)}"
+    click.echo(f"\n{told} in {many(counts.runs, 'run')}")
     if counts.gaps:
+        ids = many(sum(last - first + 1 for first, last in counts.gaps), "id")
         shown = ", ".join(f"{first}-{last}" if first != last else str(first) for first, last in counts.gaps[:_LINKS])
-        click.echo(f"gaps of the last visit: {shown}" + (", …" if len(counts.gaps) > _LINKS else ""))
+        click.echo(f"{ids} missing in the last visit: {shown}" + (", …" if len(counts.gaps) > _LINKS else ""))
     if not visits:
         return
     click.echo()

@@ -210,6 +210,23 @@ def export(form: str, all_: bool) -> int:
     return Exit.COMPLETE
 
 
+def _read_file(file: IO[bytes], form: str | None) -> list["Wanted"]:
+    """Read a list to its end before anything is written of it."""
+    from osint_pipeline.source_lists import UnreadableList, format_of, read_list
+
+    service, name = load().service, getattr(file, "name", "-")
+    data = file.read(service.import_limit_bytes + 1)
+    if len(data) > service.import_limit_bytes:
+        advice = "split it, or set OSINT_IMPORT_LIMIT_BYTES"
+        raise UserError(f"{name} has more than {service.import_limit_bytes} bytes", advice)
+    if (form := form or format_of(name)) is None:
+        raise UserError(f"the format of {name} cannot be told by its name", "name it: --format csv, yaml or opml")
+    try:
+        return list(read_list(data, form, most_rows=service.import_limit_rows))
+    except UnreadableList as error:
+        raise UserError(f"{name} cannot be read as {form}: {error}", "nothing was changed") from error
+
+
 def _say(done: Iterable[Any], *, json_: bool) -> None:
     """Print what was done with each source."""
     from osint_pipeline.cli.source_views import due
