@@ -199,7 +199,7 @@ def _print_visits(visits: list[Any], counts: Any) -> None:
     if counts.gaps:
         ids = many(sum(last - first + 1 for first, last in counts.gaps), "id")
         shown = ", ".join(f"{first}-{last}" if first != last else str(first) for first, last in counts.gaps[:_LINKS])
-        click.echo(f"{ids} missing in the last visit: {shown}" + (", …" if len(counts.gaps) > _LINKS else ""))
+        click.echo(f"{ids} skipped in the last visit: {shown}" + (", …" if len(counts.gaps) > _LINKS else ""))
     if not visits:
         return
     click.echo()
