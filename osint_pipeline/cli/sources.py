@@ -14,7 +14,7 @@ from osint_pipeline.workspace import Workspace
 from settings.service import load
 
 if TYPE_CHECKING:
-    pass
+    from osint_pipeline.sources import Wanted
 
 PATIENCE_SECONDS = 2.0  # for the store: a snapshot that it does not take now waits for the next upload
 _LINES = 50  # refused lines that are shown
