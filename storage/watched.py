@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from storage import events
-from storage.catalog import Catalog, ensure_source
+from storage.catalog import Catalog, ensure_sources
 from storage.rows import SourceRow
 from storage.schema import due, sources, watches
 
@@ -84,47 +84,59 @@ def put_changes(catalog: Catalog, changes: Sequence[Change]) -> list[Watched]:
 
     Returns what was written, in the same order.
     """
+    if not changes:
+        return []
     with catalog.begin() as connection:
-        return [_put(connection, change) for change in changes]
+        stored = ensure_sources(connection, [change.source for change in changes])
+        made = [_named(change, there) for change, there in zip(changes, stored, strict=True)]
+        for one, there in zip(made, stored, strict=True):
+            if one.source != there:
+                values = asdict(one.source)
+                connection.execute(update(sources).where(sources.c.id == there.id).values(values))
+        _put_watches(connection, [one.watch for one in made])
+        dues = {one.source.id: change.due_at for one, change in zip(made, changes, strict=True) if not change.keeps_due}
+        _put_dues(connection, dues)
+        tellings = [
+            events.Telling(change.event, one.source.slug, None, change.detail)
+            for one, change in zip(made, changes, strict=True)
+        ]
+        events.append_all(connection, tellings)
+    return made
 
 
-def _put(connection: Connection, change: Change) -> Watched:
-    stored = ensure_source(connection, change.source)
-    source = replace(change.source, id=stored.id, slug=stored.slug, created_at=stored.created_at)
-    if source != stored:
-        connection.execute(update(sources).where(sources.c.id == source.id).values(asdict(source)))
-    watch = replace(change.watch, source_id=source.id)
-    _put_watch(connection, watch)
-    if not change.keeps_due:
-        _put_due(connection, source.id, change.due_at)
-    events.append(connection, change.event, source.slug, None, change.detail)
-    return Watched(source, watch)
+def _named(change: Change, there: SourceRow) -> Watched:
+    """Give a change the id and the slug that its source has."""
+    source = replace(change.source, id=there.id, slug=there.slug, created_at=there.created_at)
+    return Watched(source, replace(change.watch, source_id=there.id))
 
 
 def put_watch(catalog: Catalog, row: WatchRow) -> None:
     """Write how a source is watched, whether or not it was before."""
     with catalog.begin() as connection:
-        _put_watch(connection, row)
+        _put_watches(connection, [row])
 
 
 def put_due(catalog: Catalog, source_id: UUID, at: datetime | None) -> None:
     """Write when a source is due next; None: no more."""
     with catalog.begin() as connection:
-        _put_due(connection, source_id, at)
+        _put_dues(connection, {source_id: at})
 
 
-def _put_watch(connection: Connection, row: WatchRow) -> None:
-    values = asdict(row)
-    changed = insert(watches).values(values).on_conflict_do_update(index_elements=["source_id"], set_=values)
-    connection.execute(changed)
+def _put_watches(connection: Connection, rows: Sequence[WatchRow]) -> None:
+    written = insert(watches)
+    same = {column.name: written.excluded[column.name] for column in watches.columns}
+    connection.execute(
+        written.on_conflict_do_update(index_elements=["source_id"], set_=same), [asdict(row) for row in rows]
+    )
 
 
-def _put_due(connection: Connection, source_id: UUID, at: datetime | None) -> None:
-    if at is None:
-        connection.execute(delete(due).where(due.c.source_id == source_id))
-        return
-    written = insert(due).values(source_id=source_id, at=at)
-    connection.execute(written.on_conflict_do_update(index_elements=["source_id"], set_={"at": at}))
+def _put_dues(connection: Connection, at: Mapping[UUID, datetime | None]) -> None:
+    if ended := [source_id for source_id, moment in at.items() if moment is None]:
+        connection.execute(delete(due).where(due.c.source_id.in_(ended)))
+    if rows := [{"source_id": source_id, "at": moment} for source_id, moment in at.items() if moment is not None]:
+        written = insert(due)
+        same = {"at": written.excluded["at"]}
+        connection.execute(written.on_conflict_do_update(index_elements=["source_id"], set_=same), rows)
 
 
 def list_watched(catalog: Catalog, *, removed: bool = False) -> list[Watched]:

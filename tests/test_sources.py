@@ -287,7 +287,7 @@ def test_five_hundred_go_in_within_seconds_and_again_change_nothing(workspace: W
     began = datetime.now(UTC)
     assert {one.what for one in put(workspace, wanted)} == {What.ADDED}
     seconds = (datetime.now(UTC) - began).total_seconds()
-    assert seconds < 40, f"{seconds} s"  # 1.5 s on an idle machine
+    assert seconds < 40, f"{seconds} s"  # 1.3 s where others work on both cores too
     before = list_watched(workspace.catalog)
     assert {one.what for one in put(workspace, wanted)} == {What.UNCHANGED}
     assert list_watched(workspace.catalog) == before and len(list_events(workspace.catalog, limit=2000)) == 500
