@@ -18,7 +18,7 @@ from osint_pipeline.errors import UserError
 from osint_pipeline.recovery import ALONE, begin_lost_run, run_of_info, what_there_is
 from osint_pipeline.rereading import capture_again
 from osint_pipeline.retrieve import Archive
-from osint_pipeline.state import newest_state
+from osint_pipeline.state import newest_state, restore
 from osint_pipeline.workspace import Workspace
 from storage.catalog import Catalog
 from storage.errors import DamagedWarc, StorageError
@@ -29,7 +29,7 @@ from storage.manifest import MANIFEST_SUFFIX, WARC_SUFFIX, Manifest, read_manife
 from storage.objects import Found, ObjectMissing, ObjectStore, RangeShort
 from storage.records import open_warc, read_record
 from storage.refs import ref_of
-from storage.rows import Batch, RecordRow, SourceRow, WarcRow, WarcState
+from storage.rows import Batch, RecordRow, WarcRow, WarcState
 from storage.schema import records
 
 PREFIX = "v1/warc/"
@@ -258,7 +258,7 @@ class _Rebuilding:
             self.catalog.end_run(run.id, end.outcome, end.counters, ended_at=end.ended_at, reason=end.reason)
 
     def sources(self) -> None:
-        """Write the sources as the newest signed state has them; those that no run ever visited are among them."""
+        """Write sources, watches and lists as the newest signed state has them; those that no run ever visited are among them."""
         try:
             state = newest_state(self.workspace)
         except StorageError as error:
@@ -267,9 +267,8 @@ class _Rebuilding:
         if state is None:
             return
         self.done.troubles += state.doubts
-        for values in state.sources:
-            self.catalog.put_source(SourceRow(**values))
-            self.done.sources += 1
+        restore(self.catalog, state)
+        self.done.sources = len(state.sources)
 
 
 def ahead(work: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:

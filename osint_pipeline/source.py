@@ -87,6 +87,26 @@ def host_of(url: str) -> str:
     return (urlsplit(url).hostname or "").lower()
 
 
+def watched_address(url: str, spider: str | None) -> tuple[str, str]:
+    """Turn what a person typed into the address that is watched and the spider that reads it. Raises UnusableUrl."""
+    text = url.strip()
+    if "://" in text and not text.startswith("tg://"):
+        _check(text)
+    name = spider or guess_spider(text)
+    parts = _check(telegram.wanted_url(text) if name == "telegram" else text)
+    if telegram.matches(text) and telegram.is_private(parts.geturl()):
+        raise UnusableUrl(text, "an invite or a private chat: only what is public is watched")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    netloc = host if parts.port in (None, usual) else f"{host}:{parts.port}"
+    return parts._replace(netloc=netloc, path=parts.path or "/", fragment="").geturl(), name
+
+
+def same_source(url: str, spider: str) -> tuple[str, str]:
+    """Give what is equal for two spellings of one source: Telegram tells no capitals apart."""
+    return (url.lower() if spider == "telegram" else url), spider
+
+
 def watched_source(watched: Watched, *, robots: str, proxy: str | None) -> Source:
     """Make the source of a visit out of what is written of it; `robots` and `proxy` hold where it names none."""
     row, watch = watched.source, watched.watch

@@ -1,4 +1,4 @@
-"""Signed snapshots of what no WARC tells (sources as they are set now) in v1/state/: written after a change, stored later."""
+"""Signed snapshots of what no WARC tells (sources, how they are watched, lists of words) in v1/state/: written after a change, stored later."""
 
 import json
 import os
@@ -10,45 +10,56 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import func, select
+
+from osint_pipeline.due import set_due
 from osint_pipeline.keys import Signer, check_signature
 from osint_pipeline.workspace import Workspace
+from storage.catalog import Catalog
 from storage.durable import sync_folder, whole_file
 from storage.finding import list_sources
 from storage.objects import Found
+from storage.rows import SourceRow
+from storage.watch_lists import WordList, list_words, restore_words
+from storage.watched import CatchUp, WatchRow, list_watched, put_watch, watch_from
 
 PREFIX = "v1/state/"
-FORMAT = "osint-pipeline/state/1"
+FORMAT = "osint-pipeline/state/2"
+_READ = ("osint-pipeline/state/1", FORMAT)  # 1 knew no watches and no lists
 _KEPT, _STORED = ".json", ".stored"
-_TIMES = ("created_at",)
+_TIMES = ("created_at", "added_at", "changed_at", "paused_at", "removed_at")
+_IDS = ("id", "source_id")
 _LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A snapshot that was read: `sources` as keyword arguments of SourceRow; `doubts` are sentences about what else lies there."""
+    """A snapshot that was read; `watch_lists` are all versions; `doubts` are sentences about what else lies there."""
 
     key: str
     taken_at: datetime
-    sources: tuple[Mapping[str, Any], ...]
-    doubts: tuple[str, ...]
+    sources: tuple[SourceRow, ...]
+    watches: tuple[WatchRow, ...] = ()
+    watch_lists: tuple[WordList, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def note_state(workspace: Workspace) -> Path | None:
     """Write a snapshot to the data folder if anything changed since the last one there; its path, None if nothing did."""
     folder = _folder(workspace)
     last = _last(folder)
-    sources = [_plain(asdict(row)) for row in list_sources(workspace.catalog)]
-    if last and json.loads(last.read_text("ascii")).get("sources") == sources:
+    taken_at = _clock(workspace.catalog)  # read first: what follows is at least as new as it says
+    now = _now(workspace.catalog)
+    if last and now.items() <= json.loads(last.read_text("ascii")).items():
         return None
     signer = Signer.open(workspace.folder / "keys", workspace.service.key_passphrase)
-    taken_at = datetime.now(UTC)
     if last and taken_at <= (before := datetime.fromisoformat(json.loads(last.read_text("ascii"))["taken_at"])):
         taken_at = before + timedelta(microseconds=1)  # the clock went back: the order of snapshots does not
     body = {
         "format": FORMAT,
         "taken_at": taken_at.isoformat(timespec="microseconds"),
         "previous_sha256": sha256(last.read_bytes()).hexdigest() if last else None,
-        "sources": sources,
+        **now,
         "public_key": signer.public_hex,
     }
     text = canonical({**body, "signature": signer.sign(canonical(body))})
@@ -57,6 +68,22 @@ def note_state(workspace: Workspace) -> Path | None:
         file.write(text)
     sync_folder(folder)
     return path
+
+
+def _clock(catalog: Catalog) -> datetime:
+    """Ask the database for the time: of all machines' snapshots the newest is then the one that was taken last."""
+    with catalog.begin() as connection:
+        found = connection.scalar(select(func.clock_timestamp()))
+    assert isinstance(found, datetime)
+    return found.astimezone(UTC)
+
+
+def _now(catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "sources": [_plain(asdict(row)) for row in list_sources(catalog)],
+        "watches": [_plain(asdict(one.watch)) for one in list_watched(catalog, removed=True)],
+        "watch_lists": [_plain(asdict(one)) for one in list_words(catalog, history=True)],
+    }
 
 
 def store_state(workspace: Workspace) -> int:
@@ -102,16 +129,29 @@ def newest_state(workspace: Workspace) -> State | None:
     return replace(strangers[0], doubts=tuple(doubts)) if strangers else None
 
 
+def restore(catalog: Catalog, state: State) -> None:
+    """Write what a snapshot tells. A watched source is due at once, unless nothing that it misses is made up for."""
+    for row in state.sources:
+        catalog.put_source(row)
+    for watch in state.watches:
+        put_watch(catalog, watch)
+        set_due(catalog, watch, datetime.now(UTC), at_once=watch.catch_up is not CatchUp.NONE)
+    restore_words(catalog, state.watch_lists)
+
+
 def _read(key: str, text: bytes) -> tuple[State, str]:
     """Read a snapshot: what it says, and the public key that it is signed by. Raises ValueError, KeyError, TypeError."""
     told = json.loads(text)
     public, signature = str(told["public_key"]), str(told.pop("signature"))
-    if told["format"] != FORMAT or not check_signature(public, signature, canonical(told)):
+    if told["format"] not in _READ or not check_signature(public, signature, canonical(told)):
         raise ValueError("its signature does not hold")
     taken_at = datetime.fromisoformat(told["taken_at"])
     if key != PREFIX + _name(taken_at, text):
         raise ValueError("it lies under another name than its own")
-    return State(key, taken_at, tuple(_typed(one) for one in told["sources"]), ()), public
+    sources = tuple(SourceRow(**_typed(one)) for one in told["sources"])
+    watches = tuple(watch_from(_typed(one)) for one in told.get("watches", ()))
+    lists = tuple(WordList(**_typed(one)) for one in told.get("watch_lists", ()))
+    return State(key, taken_at, sources, watches, lists), public
 
 
 def _name(taken_at: datetime, text: bytes) -> str:
@@ -147,9 +187,13 @@ def _each(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
     return str(value) if isinstance(value, UUID) else value
 
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
-    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES}
-    return {**values, "id": UUID(values["id"]), **times}
+    read: dict[str, Any] = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values.get(name)}
+    read |= {name: UUID(values[name]) for name in _IDS if values.get(name)}
+    read |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return {**values, **read}

@@ -121,6 +121,8 @@ class Service:
     upload_every_seconds: float = _say(30.0, "how often a worker brings sealed WARCs to the store", at_least=0.1)
     stop_seconds: float = _say(6.0, "how long open requests may take after SIGTERM or Ctrl-C", at_least=0)
     limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
+    import_limit_bytes: int = _say(20 << 20, "a larger list of sources is not imported", at_least=1, at_most=1 << 30)
+    import_limit_rows: int = _say(50_000, "a longer list of sources is not imported", at_least=1, at_most=10_000_000)
     log_level: str = _say("warning", "debug, info, warning or error")
 
 

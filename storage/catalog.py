@@ -1,9 +1,10 @@
 """The catalogue, for writing: what was captured, where its bytes stand, what was read from it. Any PostgreSQL >= 15."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from itertools import chain, count
 from typing import Any, Self
 from uuid import UUID
 
@@ -35,7 +36,7 @@ from storage.rows import (
     WarcRow,
     WarcState,
 )
-from storage.schema import captures, journal, media, metadata, rebuilding, records, runs, sources, warc_files
+from storage.schema import captures, journal, media, metadata, rebuilding, records, runs, sources, warc_files, watches
 from storage.versions import write_posts
 
 _ORIGINALS = """
@@ -191,9 +192,10 @@ class Catalog:
             connection.execute(rebuilding.delete())
 
     def is_empty(self) -> bool:
-        """Tell whether the catalogue knows of no run and no WARC."""
+        """Tell whether the catalogue knows of no run, no WARC and no watched source."""
+        known = (runs.c.id, warc_files.c.name, watches.c.source_id)
         with self.begin() as connection:
-            return not any(connection.execute(select(one).limit(1)).first() for one in (runs.c.id, warc_files.c.name))
+            return not any(connection.execute(select(one).limit(1)).first() for one in known)
 
     @contextmanager
     def scratch(self) -> Iterator["Catalog"]:
@@ -286,15 +288,7 @@ class Catalog:
     def ensure_source(self, row: SourceRow) -> SourceRow:
         """Find the source of this spider and URL as it is stored, else store it; a slug in use gets a number."""
         with self.begin() as connection:
-            connection.execute(text("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE"))
-            found = connection.execute(
-                select(sources).where(sources.c.url == row.url, sources.c.spider == row.spider)
-            ).one_or_none()
-            if found:
-                return SourceRow(**found._mapping)
-            values = {**asdict(row), "slug": _free_slug(connection, row.slug)}
-            connection.execute(sources.insert().values(values))
-            return SourceRow(**values)
+            return ensure_sources(connection, [row])[0]
 
     def change_source(self, source_id: UUID, **values: str | None) -> None:
         """Change how a source is read: render, robots, robots_reason, proxy."""
@@ -443,6 +437,26 @@ class Catalog:
             return events.append(connection, kind, subject, sha256, detail or {})
 
 
+def ensure_sources(connection: Connection, rows: Sequence[SourceRow]) -> list[SourceRow]:
+    """Do what Catalog.ensure_source does for each, within a transaction: nobody else makes a source until it ends."""
+    connection.execute(text("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE"))
+    same = select(sources).where(sources.c.url.in_([row.url for row in rows]))
+    there = {(row.url, row.spider): SourceRow(**row._mapping) for row in connection.execute(same)}
+    made, stored = list[SourceRow](), list[SourceRow]()
+    taken: set[str] = set()
+    if any((row.url, row.spider) not in there for row in rows):
+        taken.update(connection.scalars(select(sources.c.slug)))
+    for row in rows:
+        if (row.url, row.spider) not in there:
+            made.append(replace(row, slug=_free(row.slug, taken)))
+            there[row.url, row.spider] = made[-1]
+            taken.add(made[-1].slug)
+        stored.append(there[row.url, row.spider])
+    if made:
+        connection.execute(sources.insert(), [asdict(row) for row in made])
+    return stored
+
+
 def _commit(connection: Connection, batch: Batch) -> Committed:
     with _cursor(connection) as cursor:
         copy_batch(cursor, batch)
@@ -479,8 +493,11 @@ def _of_its_source(connection: Connection, entry: Entry) -> Batch:
 
 
 def _free_slug(connection: Connection, slug: str) -> str:
-    taken = set(connection.scalars(select(sources.c.slug).where(sources.c.slug.startswith(slug))))
-    names = [slug, *(f"{slug}-{n}" for n in range(2, len(taken) + 3))]
+    return _free(slug, set(connection.scalars(select(sources.c.slug).where(sources.c.slug.startswith(slug)))))
+
+
+def _free(slug: str, taken: Set[str]) -> str:
+    names = chain([slug], (f"{slug}-{n}" for n in count(2)))
     return next(name for name in names if name not in taken)
 
 

@@ -1,8 +1,8 @@
 """The chain of events in the catalogue: who did what to which digest, each link covering the one before it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -17,24 +17,49 @@ NO_EVENT = "0" * 64  # what the first event names as the one before it
 _LOCK = 7421002  # the advisory lock that lets one process append at a time
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """An event that is to be appended; `detail` may hold no floats."""
+
+    kind: str
+    subject: str
+    digest: str | None
+    detail: Mapping[str, Any]
+
+
 def append(connection: Connection, kind: str, subject: str, digest: str | None, detail: Mapping[str, Any]) -> EventRow:
     """Append an event; nobody else can until the transaction ends."""
+    return append_all(connection, [Telling(kind, subject, digest, detail)])[0]
+
+
+def append_all(connection: Connection, tellings: Sequence[Telling]) -> list[EventRow]:
+    """Append events in this order; nobody else can until the transaction ends."""
+    if not tellings:
+        return []
     connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     last = connection.execute(
         select(events.c.id, events.c.event_sha256).order_by(events.c.id.desc()).limit(1)
     ).one_or_none()
+    first, previous = (last.id + 1, last.event_sha256) if last else (1, NO_EVENT)
+    made = []
+    for number, telling in enumerate(tellings, first):
+        made.append(_link(number, previous, telling))
+        previous = made[-1].event_sha256
+    connection.execute(events.insert(), [asdict(event) for event in made])
+    return made
+
+
+def _link(number: int, previous: str, telling: Telling) -> EventRow:
     link = {
-        "id": last.id + 1 if last else 1,
+        "id": number,
         "at": datetime.now(UTC),
-        "kind": storable(kind),
-        "subject": storable(subject),
-        "sha256": digest,
-        "detail": storable_json(detail),
-        "previous_sha256": last.event_sha256 if last else NO_EVENT,
+        "kind": storable(telling.kind),
+        "subject": storable(telling.subject),
+        "sha256": telling.digest,
+        "detail": storable_json(telling.detail),
+        "previous_sha256": previous,
     }
-    event = EventRow(**link, event_sha256=event_sha256(link))
-    connection.execute(events.insert().values(asdict(event)))
-    return event
+    return EventRow(**link, event_sha256=event_sha256(link))
 
 
 def event_sha256(link: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The catalogue, for reading: find posts, articles, pages and media, show one of them, name the records that prove it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -14,7 +15,7 @@ from storage.loading import RUN, VERSION, load, load_records, load_runs, records
 from storage.rows import BrokenChain, EventRow, SourceRow
 from storage.schema import events as events_table
 from storage.schema import post_versions, records, runs, sources
-from storage.search import Wanted, search, words_query
+from storage.search import Wanted, any_query, search, words_query
 
 
 def find(
@@ -27,6 +28,7 @@ def find(
     since: datetime | None = None,
     until: datetime | None = None,
     limit: int = 100,
+    any_of: Sequence[str] | None = None,
 ) -> list[Found]:
     """Find what fits all that is given, newest first.
 
@@ -34,11 +36,16 @@ def find(
     `source` is a slug. `kind` is post, article, page or media; without it media of posts are left to their posts.
     `since` (inclusive) and `until` (exclusive) hold for the time of publication, else for the time first seen.
     A capture that no post was read from is a `page`; it has no words. `records` are those of `capture`.
+    `any_of`: at least one of these must stand there too: a word, a beginning (`затрым*`), or several words in a row.
     """
     with catalog.begin() as connection:
         query = words_query(connection, words) if words is not None else None
         if words is not None and query is None:
             return []
+        if any_of is not None:
+            if (one := any_query(connection, any_of)) is None:
+                return []
+            query = f"({query}) & ({one})" if query else one
         wanted = Wanted(words=query, url=url, source=source, kind=kind, since=since, until=until)
         found = load(connection, search(connection, wanted, limit))
         proofs = records_by_capture(connection, [one.capture for one in found if one.capture])

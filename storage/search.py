@@ -1,5 +1,6 @@
 """The questions behind `find`: which posts, pages and media fit, and when they are from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,6 +29,15 @@ _PLAIN_WORDS = text(
     f"SELECT {PLAIN.format('word')} FROM unnest(CAST(:words AS text[])) WITH ORDINALITY AS w (word, n) ORDER BY n"
 )
 _NODES = text("SELECT numnode(to_tsquery('simple', :query))")
+_FITTING = text(
+    f"WITH given AS MATERIALIZED (SELECT to_tsvector('simple', {PLAIN.format('CAST(:text AS text)')}) AS words) "
+    "SELECT CAST(n - 1 AS int) FROM given, unnest(CAST(:queries AS text[])) WITH ORDINALITY AS q (query, n) "
+    "WHERE words @@ to_tsquery('simple', query) ORDER BY n"
+)
+_WORDLESS = text(
+    "SELECT CAST(n - 1 AS int) FROM unnest(CAST(:queries AS text[])) WITH ORDINALITY AS q (query, n) "
+    "WHERE numnode(to_tsquery('simple', query)) = 0 ORDER BY n"
+)
 _newer = post_versions.alias("newer")
 _IS_LATEST = ~(
     select(_newer.c.id)
@@ -57,6 +67,34 @@ def words_query(connection: Connection, words: str) -> str | None:
         if word.rstrip("*") and connection.scalar(_NODES, {"query": one}):
             parts.append(one)
     return " & ".join(parts) or None
+
+
+def any_query(connection: Connection, entries: Sequence[str]) -> str | None:
+    """Make a query that fits where any of the entries stands: a word, a beginning (`затрым*`), or several in a row."""
+    return " | ".join(f"({query})" for query in _queries(connection, entries) if query) or None
+
+
+def _queries(connection: Connection, entries: Sequence[str]) -> list[str]:
+    tokens = [[storable(token) for token in entry.split()] for entry in entries]
+    plain = iter(connection.scalars(_PLAIN_WORDS, {"words": [token for entry in tokens for token in entry]}).all())
+    return [" <-> ".join(filter(None, [_lexeme(next(plain)) for _ in entry])) for entry in tokens]
+
+
+def _lexeme(word: str) -> str:
+    bare = word.rstrip("*")
+    quoted = bare.replace("\\", "\\\\").replace("'", "''")
+    return f"'{quoted}'" + (":*" if word != bare else "") if bare else ""
+
+
+def fitting(connection: Connection, text_: str, entries: Sequence[str]) -> list[int]:
+    """Tell by their places which entries stand in a text, as `find` would say."""
+    given = {"text": storable(text_), "queries": _queries(connection, entries)}
+    return list(connection.scalars(_FITTING, given))
+
+
+def wordless(connection: Connection, entries: Sequence[str]) -> list[int]:
+    """Tell by their places which entries hold no word at all."""
+    return list(connection.scalars(_WORDLESS, {"queries": _queries(connection, entries)}))
 
 
 def search(connection: Connection, wanted: Wanted, limit: int) -> list[tuple[str, UUID]]:

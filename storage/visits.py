@@ -99,23 +99,22 @@ def fallen_due(connection: Connection, now: datetime, limit: int) -> list[Fallen
     return [FallenDue(watched_from(row), row.due_at, row.waits) for row in connection.execute(query)]
 
 
-def add_visits(connection: Connection, rows: Sequence[VisitRow]) -> int:
-    """Write visits; one that is there already (same source, time and reason) is left as it is. How many were new."""
+def add_visits(connection: Connection, rows: Sequence[VisitRow]) -> list[UUID]:
+    """Write visits; one that is there already (same source, time and reason) is left as it is. Those that are new."""
     if not rows:
-        return 0
+        return []
     made = insert(visits).values([_plain(row) for row in rows]).on_conflict_do_nothing()
-    return len(connection.execute(made.returning(visits.c.id)).all())
+    return list(connection.scalars(made.returning(visits.c.id)))
 
 
 def ask_now(catalog: Catalog, wanted: Iterable[tuple[UUID, str]], *, priority: int, at: datetime) -> list[UUID]:
-    """Ask for a visit of each source (id, host) as soon as a worker is free; their ids."""
+    """Ask for a visit of each source (id, host) as soon as a worker is free; the visits that were made."""
     rows = [
         VisitRow(source_id=source, host=host, due_at=at, not_before=at, why=Why.NOW, priority=priority)
         for source, host in wanted
     ]
     with catalog.begin() as connection:
-        add_visits(connection, rows)
-    return [row.id for row in rows]
+        return add_visits(connection, rows)
 
 
 def claim(catalog: Catalog, host: str, worker: str, now: datetime) -> VisitRow | None:

@@ -1,18 +1,19 @@
 """How sources are watched: schedule, limits, labels; written by people, kept in signed snapshots."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from storage.catalog import Catalog
+from storage import events
+from storage.catalog import Catalog, ensure_sources
 from storage.rows import SourceRow
-from storage.schema import sources, watches
+from storage.schema import due, sources, watches
 
 
 class CatchUp(StrEnum):
@@ -63,12 +64,79 @@ class Watched:
     watch: WatchRow
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A watched source as it is to be, and the event that tells of it.
+
+    `due_at` None: it is not due by its schedule. `keeps_due`: when it is due stays as it is.
+    """
+
+    source: SourceRow
+    watch: WatchRow
+    event: str
+    detail: Mapping[str, Any]
+    due_at: datetime | None = None
+    keeps_due: bool = False
+
+
+def put_changes(catalog: Catalog, changes: Sequence[Change]) -> list[Watched]:
+    """Write changes with their events as a whole or not at all; a source that is new gets a slug that is free.
+
+    Returns what was written, in the same order.
+    """
+    if not changes:
+        return []
+    with catalog.begin() as connection:
+        stored = ensure_sources(connection, [change.source for change in changes])
+        made = [_named(change, there) for change, there in zip(changes, stored, strict=True)]
+        for one, there in zip(made, stored, strict=True):
+            if one.source != there:
+                values = asdict(one.source)
+                connection.execute(update(sources).where(sources.c.id == there.id).values(values))
+        _put_watches(connection, [one.watch for one in made])
+        dues = {one.source.id: change.due_at for one, change in zip(made, changes, strict=True) if not change.keeps_due}
+        _put_dues(connection, dues)
+        tellings = [
+            events.Telling(change.event, one.source.slug, None, change.detail)
+            for one, change in zip(made, changes, strict=True)
+        ]
+        events.append_all(connection, tellings)
+    return made
+
+
+def _named(change: Change, there: SourceRow) -> Watched:
+    """Give a change the id and the slug that its source has."""
+    source = replace(change.source, id=there.id, slug=there.slug, created_at=there.created_at)
+    return Watched(source, replace(change.watch, source_id=there.id))
+
+
 def put_watch(catalog: Catalog, row: WatchRow) -> None:
     """Write how a source is watched, whether or not it was before."""
-    values = asdict(row)
-    changed = insert(watches).values(values).on_conflict_do_update(index_elements=["source_id"], set_=values)
     with catalog.begin() as connection:
-        connection.execute(changed)
+        _put_watches(connection, [row])
+
+
+def put_due(catalog: Catalog, source_id: UUID, at: datetime | None) -> None:
+    """Write when a source is due next; None: no more."""
+    with catalog.begin() as connection:
+        _put_dues(connection, {source_id: at})
+
+
+def _put_watches(connection: Connection, rows: Sequence[WatchRow]) -> None:
+    written = insert(watches)
+    same = {column.name: written.excluded[column.name] for column in watches.columns}
+    connection.execute(
+        written.on_conflict_do_update(index_elements=["source_id"], set_=same), [asdict(row) for row in rows]
+    )
+
+
+def _put_dues(connection: Connection, at: Mapping[UUID, datetime | None]) -> None:
+    if ended := [source_id for source_id, moment in at.items() if moment is None]:
+        connection.execute(delete(due).where(due.c.source_id.in_(ended)))
+    if rows := [{"source_id": source_id, "at": moment} for source_id, moment in at.items() if moment is not None]:
+        written = insert(due)
+        same = {"at": written.excluded["at"]}
+        connection.execute(written.on_conflict_do_update(index_elements=["source_id"], set_=same), rows)
 
 
 def list_watched(catalog: Catalog, *, removed: bool = False) -> list[Watched]:

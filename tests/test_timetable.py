@@ -208,6 +208,6 @@ def test_old_visits_are_forgotten_and_parked_ones_never(catalog: Catalog) -> Non
         for number, state in enumerate((VisitState.DONE, VisitState.MISSED, VisitState.PARKED, VisitState.DUE))
     ]
     with catalog.begin() as connection:
-        assert add_visits(connection, rows) == 4 and add_visits(connection, rows) == 0
+        assert len(add_visits(connection, rows)) == 4 and add_visits(connection, rows) == []
     assert forget_visits(catalog, NOW - timedelta(days=400)) == 2 and forget_visits(catalog, NOW) == 0
     assert {state for state, _ in states(catalog, source)} == {"parked", "due"}

@@ -21,6 +21,7 @@ MODULES = (
     "osint_pipeline.crawl", "osint_pipeline.crawling", "osint_pipeline.preserve", "osint_pipeline.recovery",
     "osint_pipeline.rebuild", "osint_pipeline.verify", "storage.catalog", "storage.embedded_postgres",
     "storage.embedded_store", "boto3", "scrapy.crawler", "spiders.channels", "osint_pipeline.fetch.handler",
+    "osint_pipeline.cli.source_views", "osint_pipeline.trying",
 )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import click
 
 COMMANDS = {
     "crawl": "osint_pipeline.cli.crawl",
+    "source": "osint_pipeline.cli.source_views",
+    "words": "osint_pipeline.cli.words",
     "demo": "osint_pipeline.cli.demo",
     "runs": "osint_pipeline.cli.reading",
     "find": "osint_pipeline.cli.reading",
@@ -29,6 +31,8 @@ COMMANDS = {
 }
 ABOUT = {
     "crawl": "Capture pages, channels, outlets or videos.",
+    "source": "Say what is watched, and how.",
+    "words": "Keep lists of words to look for.",
     "demo": "Run the main job on the bundled sample sites.",
     "runs": "List runs, or show one.",
     "find": "Find posts, articles, pages and media.",

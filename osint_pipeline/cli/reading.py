@@ -72,6 +72,7 @@ def _print_run(run: RunSummary) -> None:
 @click.option("--url", help="Only what has this address.")
 @click.option("--source", help="Only what this source (its slug) brought.")
 @click.option("--kind", type=click.Choice(("page", "post", "article", "media")), help="Only this kind.")
+@click.option("--list", "list_", metavar="NAME", help="Only what holds a word of this list (osint words).")
 @click.option("--since", callback=read_date, metavar="DATE", help="Published or captured on or after this date.")
 @click.option("--until", callback=read_date, metavar="DATE", help="Published or captured before this date.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Results at most.")
@@ -81,14 +82,17 @@ def find(
     url: str | None,
     source: str | None,
     kind: str | None,
+    list_: str | None,
     since: datetime | None,
     until: datetime | None,
     limit: int,
     json_: bool,
 ) -> int:
+    from osint_pipeline.words import lists_of
     from storage.finding import find as look
 
     with workspace() as opened:
+        lists = lists_of(opened, list_) if list_ else []
         found = look(
             opened.catalog,
             " ".join(words) or None,
@@ -98,9 +102,11 @@ def find(
             since=since,
             until=until,
             limit=limit,
+            any_of=[word for one in lists for word in one.words] if list_ else None,
         )
     if json_:
-        print_json(one.to_json() for one in found)
+        by = {"list": list_, "list_version": {one.language: one.version for one in lists}} if list_ else {}
+        print_json({**one.to_json(), **by} for one in found)
     else:
         rows = [(one.id, one.kind, one.published_at or one.captured_at, one.source, _first_words(one)) for one in found]
         console().print(table(None, ("id", "kind", "when", "source", "what"), rows))
