@@ -1,6 +1,7 @@
 """How a run goes out, as it notes it at its begin: the way, the exit's name, the sealed address, how far the clock is off."""
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,8 @@ from osint_pipeline.keys import Signer
 from osint_pipeline.workspace import Workspace
 from settings.exits import Exit
 from settings.service import Service
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +57,35 @@ def noted(workspace: Workspace, way: Way, run: UUID) -> dict[str, Any]:
     address that is known stands encrypted in "sealed" (docs/egress.md).
     """
     service, exit = workspace.service, way.exit
-    address = _address(service, way)
+    sealed = _sealed_address(workspace, way, run)
     told: dict[str, Any] = {
         "proxy": exit is not None,
         "egress": {
             "way": "none" if way.trouble else exit.way if exit else "direct",
             "exit": way.trouble.label if way.trouble else exit.name if exit else None,
             "names": "resolved by the proxy" if exit else "resolved by this machine",
-            "address": "sealed" if address else "unknown",
+            "address": "sealed" if sealed else "unknown",
         },
         "clock": clock_of(service.ntp_server).as_json(),
     }
-    if address:
-        signer = Signer.open(workspace.folder / "keys", service.key_passphrase)
-        told["sealed"] = signer.seal(json.dumps({"address": address}).encode(), str(run))
-    return told
+    return {**told, "sealed": sealed} if sealed else told
 
 
-def _address(service: Service, way: Way) -> str | None:
+def _sealed_address(workspace: Workspace, way: Way, run: UUID) -> str | None:
+    """Find out the egress address and encrypt it; None where it is unknown, or may not be opened by anyone later."""
+    service = workspace.service
     if not service.address_url:
         return None
     try:
         way.check(service.exit_check_seconds)
+        address = own_address(service, way.exit)
+        signer = Signer.open(workspace.folder / "keys", service.key_passphrase) if address else None
     except ExitUnusable:
         return None  # the run will end with it
-    return own_address(service, way.exit)
+    except UserError as error:  # the key is locked: a capture is worth more than this note
+        log.warning("the egress address is not noted: %s", error)
+        return None
+    return signer.seal(json.dumps({"address": address}).encode(), str(run)) if signer else None
 
 
 def unsealed(workspace: Workspace, run: str) -> dict[str, str]:
