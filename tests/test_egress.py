@@ -30,6 +30,7 @@ PAGE = (
     "<html><head><title>Хроніка</title></head><body><h1>Затрыманне ў Мінску</h1>"
     "<p>Учора ўвечары каля ратушы затрымалі траіх чалавек; дзе яны цяпер, невядома.</p></body></html>"
 ).encode()
+TRACED = "-f --seccomp-bpf -e trace=connect,sendto,sendmmsg,sendmsg"
 VISIT = """
 import json, sys
 from osint_pipeline.crawling import crawl_sources
@@ -196,10 +197,36 @@ def test_the_ways_are_declared(world: World) -> None:
 def test_the_browser_leaves_every_name_to_the_proxy(world: World) -> None:
     asked, lookups = len(world.socks.asked), world.lookups()
     crawl = ("crawl", "--spider", "page", "--render", "always", "--no-upload", "--json")
-    (row,) = [json.loads(world.osint().run(*crawl, world.url("/shown")).stdout)]
-    assert row["outcome"] == "complete", row
-    assert ("name", SITE, world.server.port) in world.socks.asked[asked:]
+    command = [sys.executable, "-m", "osint_pipeline", *crawl, world.url("/shown")]
+    trace = world.home.parent / "trace"
+    if subprocess.run(["/bin/sh", "-c", f"strace {TRACED} -o /dev/null true"], capture_output=True).returncode == 0:
+        command = ["strace", *TRACED.split(), "-o", str(trace), *command]
+    done = subprocess.run(command, env=world.osint().environ, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert json.loads(done.stdout)["outcome"] == "complete", done.stdout + done.stderr
     assert world.server.asked("/shown") and world.lookups() == lookups
+    assert {one[1] for one in world.socks.asked[asked:]} == {SITE, TELLER}, "Chromium asks for more than the page"
+    if trace.exists():  # Chromium's own lookups are no Python's
+        told = trace.read_text("utf-8", "replace")
+        assert "sin_port=htons(53)" not in told and "sin_port=htons" in told
+
+
+def test_scrapys_own_command_goes_the_same_way(world: World) -> None:
+    asked, environ = len(world.socks.asked), world.osint(OSINT_ADDRESS_URL="").environ
+    command = [
+        sys.executable,
+        "-m",
+        "scrapy",
+        "crawl",
+        "page",
+        "-a",
+        f"url={world.url('/scrapy')}",
+        "-a",
+        "render=never",
+    ]
+    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert world.server.asked("/scrapy") and len(world.socks.asked) == asked + 1
+    assert TELLER not in str(world.socks.asked[asked:])
 
 
 def test_media_leave_every_name_to_the_proxy(world: World) -> None:

@@ -29,6 +29,8 @@ FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
+    "--component-updater=url-source=https://127.0.0.1:9/",  # else its maker is asked for updates all the same (Chromium 156)
+    "--gaia-url=https://127.0.0.1:9/",  # and whether somebody is signed in there
     "--disable-sync",
     "--disable-domain-reliability",
     "--dns-prefetch-disable",
