@@ -26,6 +26,11 @@ class Way:
     trouble: ExitUnusable | None = None
 
     @property
+    def direct(self) -> bool:
+        """Whether there is nothing between us and the sources."""
+        return self.exit is None and self.trouble is None
+
+    @property
     def declared(self) -> str:
         """The sentence of the warcinfo record; holds neither host nor credentials."""
         if self.trouble is not None:

@@ -40,7 +40,7 @@ class RecordingHandler(BaseDownloadHandler):
         )
         self._browser: Any = None
         self._browser_turn = asyncio.Lock()
-        self._open = False
+        self._open = self.run.way.direct
         self._gate = asyncio.Lock()
 
     async def download_request(self, request: Request) -> Response:
