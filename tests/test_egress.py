@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from osint_pipeline.samples import SampleSites
 from osint_pipeline.workspace import Workspace
 from settings.service import load
+from storage.schema import captures
 from storage.spool import warc_info
 from tests.commands import ROOT, Osint
 from tests.proxyserver import HttpProxy, Socks
@@ -63,6 +65,7 @@ class World:
             "vilnius": f"http://{login}@127.0.0.1:{self.http.port}",
             "shut": f"socks5://{login}@127.0.0.1:1",
             "silent": self.silent.url,
+            "wrong": f"http://{login}x@127.0.0.1:{self.http.port}",
             "stranger": f"socks5://{login}x@127.0.0.1:{self.socks.port}",
         }
         settings = {
@@ -88,6 +91,12 @@ class World:
             found = opened.catalog.begun_run(UUID(run))
         assert found is not None
         return found[0].detail
+
+    def reasons(self, name: str) -> list[str]:
+        """Say why the captures of a run were none."""
+        with Workspace(load(self.osint().environ).service) as opened, opened.catalog.begin() as connection:
+            run = UUID(self.runs[name]["run"])
+            return list(connection.scalars(select(captures.c.reason).where(captures.c.run_id == run)))
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +165,7 @@ def test_each_source_goes_its_own_way_or_none(world: World) -> None:
     before, asked = len(world.server.requests), len(world.http.requests)
     local = f"http://127.0.0.1:{world.server.port}"
     words = [f"{way}={world.url('/a')}" for way in ("lagos", "shut", "silent", "stranger")]
-    words += [f"vilnius={world.url('/http')}", f"direct={local}/direct"]
+    words += [f"wrong=https://{SITE}/a", f"vilnius={world.url('/http')}", f"direct={local}/direct"]
     osint = world.osint(OSINT_ALLOW_NETWORKS="127.0.0.0/8")
     done = subprocess.run(
         [sys.executable, "-c", VISIT, *words], env=osint.environ, cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -173,11 +182,12 @@ def test_each_source_goes_its_own_way_or_none(world: World) -> None:
         assert (world.runs[name]["outcome"], world.runs[name]["failed"]) == ("failed", 1)
         assert world.runs[name]["reason"].startswith(f"exit {name} cannot be used: {why}")
     assert [world.runs[name]["outcome"] for name in ("vilnius", "direct")] == ["complete", "complete"]
+    (why,) = world.reasons("wrong")
+    assert why.startswith("TunnelError: Could not open CONNECT tunnel with proxy ... [{'status': 407")
     new = [one.target for one in world.server.requests[before:]]
     assert sorted(new) == ["/direct", "/http", "/ip", "/robots.txt", "/robots.txt"]
-    assert len(world.http.requests) == asked + 3 and all(
-        SITE in str(one) or TELLER in str(one) for one in world.http.requests
-    )
+    through = [one for one in world.http.requests[asked:] if BASIC.encode() in one]
+    assert len(through) == 3 and all(SITE in str(one) or TELLER in str(one) for one in world.http.requests)
     assert world.lookups() == [TELLER]  # the operator's own server, asked for directly; no watched name
 
 
@@ -233,17 +243,21 @@ def test_media_leave_every_name_to_the_proxy(world: World) -> None:
     asked, lookups = len(world.socks.asked), world.lookups()
     with SampleSites() as sites:
         port = urlsplit(sites.video).port
-        osint = world.osint(OSINT_ALLOW_NETWORKS="127.0.0.0/8")
+        osint = world.osint(OSINT_ALLOW_NETWORKS="127.0.0.0/8", OSINT_KEY_PASSPHRASE="not that of the key")
         words = ("crawl", "--spider", "video", "--no-upload", "--json", f"http://{SITE}:{port}/v/1")
         row = json.loads(osint.run(*words).stdout)
     assert row["outcome"] == "complete", row
     assert len([one for one in world.socks.asked[asked:] if one[2] == port]) >= 3
+    assert (
+        world.detail(row["run"])["egress"]["address"] == "unknown"
+    )  # no key to seal it for, and no reason not to capture
     assert world.lookups() == lookups
 
 
 def test_exits_are_listed_and_checked(world: World) -> None:
     rows = {row["exit"]: row for row in world.osint().rows("exits", code=1)}
     assert {name: row["usable"] for name, row in rows.items()} == {
+        "wrong": True,  # an HTTP proxy asks who we are only once it hears a target
         "warsaw": True,
         "vilnius": True,
         "shut": False,

@@ -1,10 +1,12 @@
 """Exits are read and checked at start; what is said of a bad one holds nothing of its secret; notes are sealed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from osint_pipeline.address import read_address
+from osint_pipeline import address
+from osint_pipeline.address import ask_address, own_address, read_address
 from osint_pipeline.errors import ExitUnusable, for_the_archive
 from osint_pipeline.exits import check_exit, exit_of
 from osint_pipeline.keys import Signer
@@ -12,6 +14,7 @@ from osint_pipeline.sealing import NotOurs
 from settings.exits import Exit, read_exit
 from settings.service import Loaded, SettingError, load
 from tests.proxyserver import Socks
+from tests.rawserver import RawServer, answer, self_signed
 
 SECRET = "geheim-4711"
 
@@ -124,12 +127,36 @@ def test_a_note_opens_for_its_key_and_its_run_alone(tmp_path: Path) -> None:
             signer.unseal(changed, about)
 
 
-@pytest.mark.parametrize("answer", [b"203.0.113.7\n", b'{"ip": "203.0.113.7"}', b'{"a":1,"ip":"203.0.113.7"}\n'])
-def test_an_address_is_read_as_text_or_json(answer: bytes) -> None:
-    assert read_address(answer) == "203.0.113.7"
+def test_the_address_is_asked_through_the_exit_and_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "_known", {})
+    with RawServer({"/ip": answer(b"203.0.113.7\n")}) as server, Socks(hosts={"teller.invalid": "127.0.0.1"}) as proxy:
+        service = loaded(tmp_path, OSINT_ADDRESS_URL=f"http://teller.invalid:{server.port}/ip").service
+        exit = read_exit(proxy.url)
+        assert [own_address(service, exit) for _ in range(3)] == ["203.0.113.7"] * 3
+        assert len(server.requests) == 1 and proxy.asked == [("name", "teller.invalid", server.port)]
+        assert own_address(replace(service, address_hours=0.0), exit) and len(server.requests) == 2
+        assert own_address(replace(service, address_url=None), exit) is None and len(server.requests) == 2
 
 
-@pytest.mark.parametrize("answer", [b"", b"<html>", b'{"ip": 1.5}', b"{", b"203.0.113.7 and more", b"\xff"])
-def test_what_is_no_address_is_none(answer: bytes) -> None:
+def test_a_teller_whose_certificate_is_not_known_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, _ = self_signed(tmp_path)
+    moved = b"HTTP/1.1 302 Found\r\nLocation: /ip\r\nContent-Length: 0\r\n\r\n"
+    with RawServer({"/ip": answer(b"203.0.113.7"), "/moved": moved}, tls=context) as server:
+        service = loaded(tmp_path, OSINT_ADDRESS_URL=f"{server.url}/ip").service
+        assert ask_address(service, None) is None
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "raw.pem"))
+        assert ask_address(service, None) == "203.0.113.7"
+        assert ask_address(replace(service, address_url=f"{server.url}/moved"), None) is None
+
+
+@pytest.mark.parametrize("told", [b"203.0.113.7\n", b'{"ip": "203.0.113.7"}', b'{"a":1,"ip":"203.0.113.7"}\n'])
+def test_an_address_is_read_as_text_or_json(told: bytes) -> None:
+    assert read_address(told) == "203.0.113.7"
+
+
+@pytest.mark.parametrize("told", [b"", b"<html>", b'{"ip": 1.5}', b"{", b"203.0.113.7 and more", b"\xff"])
+def test_what_is_no_address_is_none(told: bytes) -> None:
     with pytest.raises(ValueError):
-        read_address(answer)
+        read_address(told)

@@ -7,6 +7,7 @@ import pytest
 from rawserver import RawServer, answer, closing, self_signed
 from wirecrawl import Job, crawl
 
+from osint_pipeline.fetch.tunnel import TunnelFailed, talk
 from settings.exits import read_exit
 from storage.exchange import Truncated
 from tests.proxyserver import NOT_ALLOWED, REFUSED, Socks
@@ -111,6 +112,38 @@ def test_no_request_finds_another_way_out(socks):
 def test_no_credential_is_recorded(socks):
     told = repr(socks[0].kept) + repr(socks[0].got) + socks[0].stderr
     assert "geheim" not in told and "mira" not in told and str(socks[1].port) not in told
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("Watched.Example.", b"\3\x0fWatched.Example"),
+        ("xn--80ak6aa92e.example", b"\3\x16xn--80ak6aa92e.example"),
+        ("192.0.2.1", b"\1\xc0\0\2\1"),
+        ("0xc0000201", b"\1\xc0\0\2\1"),
+        ("2001:db8::1", b"\4\x20\1\x0d\xb8" + bytes(11) + b"\1"),
+    ],
+)
+def test_what_a_host_is_asked_for_as(host, said):
+    talking = talk(read_exit("socks5://127.0.0.1:1"), host, 443)
+    assert next(talking) == (b"\5\1\0", 2)
+    assert talking.send(b"\5\0")[0] == b"\5\1\0" + said + b"\x01\xbb"
+
+
+def test_a_name_that_no_proxy_could_resolve_is_not_asked_for():
+    talking = talk(read_exit("socks5://127.0.0.1:1"), "x" * 64 + ".example", 443)
+    next(talking)
+    with pytest.raises(TunnelFailed, match="is no name"):
+        talking.send(b"\5\0")
+
+
+@pytest.mark.parametrize("garbage", [b"HT", b"\5\7", b"\4\0"])
+def test_a_proxy_that_speaks_otherwise_is_a_failure(garbage):
+    talking = talk(read_exit("socks5://mira:geheim@127.0.0.1:1"), "watched.example", 443)
+    assert next(talking) == (b"\5\2\0\2", 2)
+    with pytest.raises(TunnelFailed) as caught:
+        talking.send(garbage)
+    assert caught.value.word == "login" and "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
