@@ -16,7 +16,7 @@ from scrapy.utils.asyncio import AsyncioLoopingCall
 from twisted.python.failure import Failure
 
 from osint_pipeline.backpressure import Backpressure
-from osint_pipeline.errors import for_the_archive
+from osint_pipeline.errors import ExitUnusable, for_the_archive
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
 from osint_pipeline.outcome import Summary, Tally
@@ -110,7 +110,15 @@ class RunExtension:
         else:
             workspace = own = Workspace(load().service).__enter__()
             url = spider.address(spider.seeds[0]) if spider.seeds else "about:blank"
-            source = Source(url=url, slug=slug_of(url), spider=spider.name, render=spider.render, pages=spider.seeds)
+            source = Source(
+                url=url,
+                slug=slug_of(url),
+                spider=spider.name,
+                render=spider.render,
+                robots=workspace.service.robots,
+                proxy=workspace.service.proxy,
+                pages=spider.seeds,
+            )
         # a robots.txt that cannot be had is recorded as such; Scrapy would print a traceback for it
         logging.getLogger("scrapy.downloadermiddlewares.robotstxt").setLevel(logging.CRITICAL)
         _runs.clear()  # an ended run is kept until the next begins: late answers ask for it
@@ -213,11 +221,6 @@ class CaptureMiddleware:
     def from_crawler(cls, crawler: Crawler) -> "CaptureMiddleware":
         return cls(crawler)
 
-    def process_request(self, request: Request) -> None:
-        """Send every request the source's way out, robots.txt too."""
-        if proxy := run_of(self.crawler).source.proxy:
-            request.meta.setdefault("proxy", proxy)
-
     def process_response(self, request: Request, response: Response) -> Response:
         if capture := request.meta.get("osint_capture"):
             run_of(self.crawler).answered(
@@ -240,6 +243,8 @@ class CaptureMiddleware:
             end_crawl(self.crawler, "cannot_keep")
         if capture:
             state, reason = _judge(exception, request)
+            exit = run_of(self.crawler).way.exit
+            reason = exit.conceal(reason) if exit else reason
             run_of(self.crawler).gave_up(capture, state, reason, request.meta["osint_records"])
 
 
@@ -265,6 +270,8 @@ def _judge(exception: Exception, request: Request) -> tuple[State, str]:
     said = (str(exception).strip().splitlines() or [""])[0][:300]
     if isinstance(exception, AddressRefused):
         return State.REFUSED, said
+    if isinstance(exception, ExitUnusable):
+        return State.FAILED, said
     if isinstance(exception, FetchFailed):
         return (State.REFUSED if exception.refused else State.FAILED), said
     if isinstance(exception, IgnoreRequest):

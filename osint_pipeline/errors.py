@@ -37,6 +37,15 @@ class UserError(Exception):
         self.what, self.advice, self.exit_code = what, advice, exit_code
 
 
+class ExitUnusable(UserError):
+    """A source's way out cannot be used; nothing was asked for in another way. `label` names the exit."""
+
+    def __init__(self, label: str, why: str) -> None:
+        advice = "`osint exits` checks each; OSINT_EXITS names them"
+        super().__init__(f"exit {label} cannot be used: {why}", advice, Exit.FAILED)
+        self.label, self.why = label, why
+
+
 def explain(error: StorageError) -> UserError:
     """Turn an error of the leaf below into one sentence, one piece of advice and an exit code."""
     if isinstance(error, StoreUnavailable):
@@ -70,6 +79,8 @@ _ARCHIVED = {
 
 def for_the_archive(error: BaseException) -> str:
     """Say what went wrong without a path, an address or a name of ours: it is written into the WARC."""
+    if isinstance(error, ExitUnusable):
+        return str(error)  # made of an exit's name and a sentence of ours
     for kind, sentence in _ARCHIVED.items():
         if isinstance(error, kind):
             return sentence

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from osint_pipeline import sealing
 from osint_pipeline.errors import UserError
 from storage.durable import sync_folder
 from storage.ids import new_id
@@ -71,6 +72,17 @@ class Signer:
         """Sign; the 64 bytes of the signature in hex."""
         return self._key.sign(data).hex()
 
+    def seal(self, data: bytes, about: str) -> str:
+        """Encrypt a note for whoever keeps this key; base64."""
+        return sealing.seal(self._sealing_key().public_key(), data, about)
+
+    def unseal(self, note: str, about: str) -> bytes:
+        """Decrypt a note. Raises sealing.NotOurs."""
+        return sealing.unseal(self._sealing_key(), note, about)
+
+    def _sealing_key(self) -> sealing.X25519PrivateKey:
+        return sealing.sealing_key(self._key.private_bytes_raw())
+
     def sheet(self) -> str:
         """Write the key as a page to be printed: four lines, each with a check of its own, so that a slip shows where it is."""
         seed = self._key.private_bytes_raw()
@@ -92,9 +104,10 @@ def check_signature(public_hex: str, signature_hex: str, data: bytes) -> bool:
 _SHEET = """\
 osint-pipeline: the archive's signing key                                {day}
 
-This page IS the key. Whoever reads it can sign in the archive's name, and it
-opens nothing else: no capture is encrypted with it. Keep it in a safe, apart
-from the machines; print it, do not store it. Make two.
+This page IS the key. Whoever reads it can sign in the archive's name and open
+its sealed notes (at which addresses runs came out); no capture is encrypted
+with it. Keep it in a safe, apart from the machines; print it, do not store it.
+Make two.
 
 Public key (may be published; written into every signed snapshot):
 

@@ -23,6 +23,7 @@ from osint_pipeline.recorder import RESPONSES, Recorder
 from osint_pipeline.retrieve import stands
 from osint_pipeline.source import Source
 from osint_pipeline.technical import configuration, digest_of, software, warc_info
+from osint_pipeline.way import noted, way_of
 from osint_pipeline.workspace import Workspace
 from spiders.page import LayoutChanged, Page, Verdict
 from storage.catalog import Catalog
@@ -61,12 +62,13 @@ class Run:
         self.id, self.started_at = new_id(), datetime.now(UTC)
         self.tally = Tally()
         self.unread: list[str] = []
+        self.way = way_of(workspace.service, source.proxy)
         self.detail: dict[str, Any] = {
             "robots": source.robots,
             "render": source.render,
-            "proxy": bool(source.proxy),
             "pages": list(source.pages),
             "configuration": configuration(workspace.service),
+            **noted(workspace, self.way, self.id),
         }
         self.known_refusals = 0  # those of robots.txt, which the source is set to obey
         self.broken: str | None = None
@@ -96,7 +98,7 @@ class Run:
             self.workspace.spool,
             f"{source.slug}-{self.started_at:%Y%m%dT%H%M%SZ}-{self.id.hex[-12:]}",
             attempt,
-            warc_info(service, self.id, source),
+            warc_info(service, self.id, source, self.way.declared),
             service.warc_limit_bytes,
             {
                 "run": str(self.id),

@@ -62,10 +62,13 @@ def _exact(value: Any) -> Any:
     return str(value) if isinstance(value, float) else value
 
 
-def warc_info(service: Service, run: UUID, source: Source | SourceRow) -> dict[str, str]:
-    """Give the fields of a run's warcinfo records (ISO 28500:2017 6.2); the collector is a code."""
+def warc_info(service: Service, run: UUID, source: Source | SourceRow, egress: str | None = None) -> dict[str, str]:
+    """Give the fields of a run's warcinfo records (ISO 28500:2017 6.2); the collector is a code.
+
+    `egress`: the way out; None for a WARC that holds nothing that was fetched for it.
+    """
     found = software()
-    return {
+    told = {
         "software": f"osint-pipeline/{found['osint-pipeline']} ({found['commit']}) scrapy/{found['scrapy']} python/{found['python']}",
         "format": "WARC File Format 1.1",
         "conformsTo": "http://iipc.github.io/warc-specifications/specifications/warc-format/warc-1.1/",
@@ -77,6 +80,7 @@ def warc_info(service: Service, run: UUID, source: Source | SourceRow) -> dict[s
         "robots": source.robots or "unknown",
         "http-header-user-agent": service.user_agent,
     }
+    return told if egress is None else {**told, "egress": egress}
 
 
 def _version(package: str) -> str:

@@ -1,7 +1,7 @@
 """What one look at a page came to, and the source that is looked at: a watched one, or an address that nobody has written down."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -144,17 +144,4 @@ def trial_source(service: Service, name: str, given: Mapping[str, str]) -> Sourc
         watched = apply_options(Watched(row, WatchRow(source_id=row.id, added_at=at, changed_at=at)), values)
     except BadOption as error:
         raise UserError(str(error), "osint source test --help tells what each option takes") from error
-    source = watched_source(watched, robots=service.robots, proxy=None)
-    return replace(source, proxy=way_out(service, watched.source.proxy))
-
-
-def way_out(service: Service, name: str | None) -> str | None:
-    """Give the proxy's address for the name of an exit; the settings' where none is named. Raises UserError.
-
-    An exit that is not known is never replaced by another way out: that would show who watches.
-    """
-    if name is None:
-        return service.proxy
-    if name == "direct":
-        return None
-    raise UserError(f"there is no exit called {name}", "define it in OSINT_EXITS, or name another: --proxy direct")
+    return watched_source(watched, robots=service.robots, proxy=service.proxy)

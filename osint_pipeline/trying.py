@@ -18,6 +18,7 @@ from scrapy.settings import Settings
 
 from osint_pipeline.crawl import scrapy_settings
 from osint_pipeline.crawling import quiet_scrapy
+from osint_pipeline.egress import NamedProxy
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused, Guard, read_networks
 from osint_pipeline.fetch.tap import WireLimits
@@ -25,13 +26,19 @@ from osint_pipeline.fetch.wire import RECORDS, WireFetcher
 from osint_pipeline.outcome import by_status
 from osint_pipeline.source import Source
 from osint_pipeline.trial import Trial
+from osint_pipeline.way import way_of
+from settings.exits import Exit
 from settings.service import Service
 from spiders.page import LayoutChanged, Verdict
 from storage.exchange import Exchange, RecordRef, RecordType, Resource, Truncated
 from storage.ids import new_id
 from storage.rows import CaptureState
 
-_NOT_LOADED = ("osint_pipeline.crawl.RunExtension", "osint_pipeline.crawl.CaptureMiddleware")
+_NOT_LOADED = (
+    "osint_pipeline.crawl.RunExtension",
+    "osint_pipeline.crawl.CaptureMiddleware",
+    "osint_pipeline.egress.NamedProxy",  # it asks the run
+)
 _NOTHING = hashlib.sha256(b"").hexdigest()
 
 
@@ -78,12 +85,12 @@ class TrialHandler(BaseDownloadHandler):
             body_limit_bytes=min(service.body_limit_bytes, service.memory_body_bytes + 1),
             timeout_seconds=service.timeout_seconds,
         )
-        self.wire = WireFetcher(crawler, guard=self.guard, sink=self.sink, limits=limits, scratch=self.trial.scratch)
+        self.wire = WireFetcher(
+            crawler, guard=self.guard, sink=self.sink, limits=limits, scratch=self.trial.scratch, exit=TrialProxy.exit
+        )
 
     async def download_request(self, request: Request) -> Response:
         """Fetch one answer."""
-        if proxy := self.trial.source.proxy:
-            request.meta.setdefault("proxy", proxy)
         if request.meta.get("osint_fetch") == "browser":
             return await self._render(request)
         return await self.wire.download_request(request)
@@ -94,13 +101,13 @@ class TrialHandler(BaseDownloadHandler):
     async def _render(self, request: Request) -> Response:
         from osint_pipeline.fetch.browser import Browser
 
-        service, proxy = self.trial.service, self.trial.source.proxy
+        service = self.trial.service
         browser = Browser(
             service.chromium,
             self.guard,
             scratch=self.trial.scratch,
             user_agent=service.user_agent,
-            upstream_proxy=proxy,
+            exit=TrialProxy.exit,
         )
         limits = {"timeout_seconds": service.page_timeout_seconds, "limit_bytes": service.page_limit_bytes}
         async with browser:
@@ -111,6 +118,16 @@ class TrialHandler(BaseDownloadHandler):
         return HtmlResponse(
             seen.final_url, status=seen.status, headers=headers, body=seen.html.encode(), encoding="utf-8"
         )
+
+
+class TrialProxy(NamedProxy):
+    """The trial's way out."""
+
+    exit: ClassVar[Exit | None] = None
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> "TrialProxy":
+        return cls(cls.exit)
 
 
 class TrialSpider(Spider):
@@ -167,7 +184,13 @@ class TrialSpider(Spider):
 
 
 def try_source(service: Service, source: Source) -> Trial:
-    """Fetch a source's first page and read it; nothing is kept. To be called once in a process."""
+    """Fetch a source's first page and read it; nothing is kept. To be called once in a process.
+
+    Raises ExitUnusable where its way out cannot be gone: no other is taken, that would show who watches.
+    """
+    way = way_of(service, source.proxy)
+    way.check(service.exit_check_seconds)
+    TrialProxy.exit = way.exit
     from scrapy.utils.reactor import install_reactor
 
     install_reactor("twisted.internet.asyncioreactor.AsyncioSelectorReactor")
@@ -194,6 +217,7 @@ async def _crawl(trial: Trial) -> None:
     settings.set("ITEM_PIPELINES", {}, priority="cmdline")
     for name in ("EXTENSIONS", "DOWNLOADER_MIDDLEWARES"):
         kept = {key: value for key, value in settings[name].items() if key not in _NOT_LOADED}
+        kept |= {f"{__name__}.{TrialProxy.__name__}": 750} if name == "DOWNLOADER_MIDDLEWARES" else {}
         settings.set(name, kept, priority="cmdline")
     handler = f"{__name__}.{TrialHandler.__name__}"
     handlers = {**settings["DOWNLOAD_HANDLERS"], "http": handler, "https": handler}

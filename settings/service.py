@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from settings.exits import BadExit, read_exit, read_exits
+
 PREFIX = "OSINT_"
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MOST_HOURS = 876_600  # a hundred years
@@ -55,7 +57,20 @@ class Service:
         None, "encrypts the signing key on disk; none: its folder is private", secret=True
     )
     allow_networks: tuple[str, ...] = _say((), "CIDRs opened besides the public internet, comma-separated")
-    proxy: str | None = _say(None, "HTTP proxy of every source that names none of its own", secret=True)
+    proxy: str | None = _say(
+        None, "way out of every source that names none: http:// or socks5:// proxy, or an exit's name", secret=True
+    )
+    exits: tuple[str, ...] = _say(
+        (),
+        "proxies that sources may go out through: name=http://user:password@host:port,name=socks5://...",
+        secret=True,
+    )
+    exit_check_seconds: float = _say(10.0, "how long an exit may take to answer before it is used", at_least=0.1)
+    address_url: str | None = _say(
+        None, "URL that answers with the caller's address; none: egress addresses are unknown", secret=True
+    )
+    address_hours: float = _say(24.0, "after this the egress address of an exit is asked for anew", at_least=0)
+    ntp_server: str | None = _say(None, "host of an NTP server that is asked how far our clock is off; none: nobody")
     chromium: Path | None = _say(None, "Chromium's executable; none: Playwright's own, then the system's")
     user_agent: str = _say(
         "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
@@ -229,14 +244,22 @@ def _read(one: Any, value: Any) -> Any:
     kinds = [kind for kind in (get_args(one.type) or (one.type,)) if kind is not type(None)]
     try:
         if one.default == ():
-            return tuple(
-                part.strip() for part in (value.split(",") if isinstance(value, str) else value) if part.strip()
-            )
+            return _listed(value)
         if bool in kinds or kinds[0] in (int, float):
             return _in_bounds(one, kinds[0](str(value).replace("_", "")))
         return Path(value).expanduser() if Path in kinds else str(value)
     except (ValueError, TypeError) as error:
-        raise SettingError(variable(one.name), f"cannot read {value!r}", one.metadata["about"]) from error
+        shown = "its value" if one.metadata["secret"] else repr(value)
+        raise SettingError(variable(one.name), f"cannot read {shown}", one.metadata["about"]) from error
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    """Take the entries of a list: comma-separated or one a line, or what TOML writes as a list or a table."""
+    if isinstance(value, str):
+        value = re.split(r"[,\n]", value)
+    elif isinstance(value, Mapping):
+        value = [f"{name}={one}" for name, one in value.items()]
+    return tuple(part.strip() for part in map(str, value) if part.strip())
 
 
 def _in_bounds(one: Any, value: float) -> float:
@@ -273,8 +296,7 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingError(variable("one_disk"), f"{values['one_disk']!r} is neither", "link or copy")
     if values["robots"] != "obey" and not values["robots"].partition("ignore:")[2].strip():
         raise SettingError(variable("robots"), f"{values['robots']!r} has no reason", "obey, or ignore:<reason>")
-    if values["proxy"] and urlsplit(values["proxy"]).scheme not in ("http", "https"):
-        raise SettingError(variable("proxy"), "is no HTTP proxy", "write http://host:port; SOCKS is not supported yet")
+    _check_ways_out(values)
     if values["s3_endpoint"] and not (values["s3_access_key"] and values["s3_secret_key"]):
         raise SettingError(
             variable("s3_access_key"),
@@ -283,9 +305,26 @@ def _check(values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_ways_out(values: Mapping[str, Any]) -> None:
+    """Check exits, proxy and the URL that tells an address; what is said holds nothing of their secrets."""
+    key = "exits"
+    try:
+        exits = read_exits(values["exits"])
+        key = "proxy"
+        if (proxy := values["proxy"]) and proxy not in exits:
+            read_exit(proxy)
+    except BadExit as error:
+        advice = "name=http://user:password@host:port or name=socks5://...; see docs/egress.md"
+        raise SettingError(variable(key), str(error), advice) from error
+    if values["address_url"] and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", values["address_url"]):
+        raise SettingError(variable("address_url"), "is no http or https address", "https://host/path")
+
+
 def _shown(value: Any, secret: bool) -> str:
     if value is None or value == ():
         return "-"
+    if secret and isinstance(value, tuple):
+        return ",".join(one.masked for one in read_exits(value).values())
     if secret:
         return _mask_url(str(value)) if "://" in str(value) else "********"
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -23,11 +23,13 @@ from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.media import MediaFailure, fetch_media
 from osint_pipeline.samples import SampleSites, clips, video
 from osint_pipeline.samples.server import Answer, Framing, Serving, html, redirect
+from settings.exits import read_exit
 from storage.digest import pieces
 from storage.errors import SpoolFull
 from storage.exchange import RecordRef, RecordType, Stored, Truncated
 from storage.http import payload_of
 from storage.ids import new_id
+from tests.proxyserver import Socks
 
 LOOPBACK = Guard(allow=(ipaddress.ip_network("127.0.0.0/8"),))
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) Test/1.0"
@@ -78,11 +80,11 @@ def sites():
 def fetch(tmp_path):
     """Fetch with a fresh sink; answers (result, sink) and sees that no scratch file is left."""
 
-    def run(url, *, guard=LOOPBACK, limit_bytes=64 << 20, timeout_seconds=30.0, proxy=None, sink=None):
+    def run(url, *, guard=LOOPBACK, limit_bytes=64 << 20, timeout_seconds=30.0, exit=None, sink=None):
         sink = sink or Kept()
         result = fetch_media(
             url, capture=new_id(), sink=sink, guard=guard, scratch=tmp_path, user_agent=AGENT,
-            limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, proxy=proxy,
+            limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, exit=exit,
         )  # fmt: skip
         return result, sink
 
@@ -382,7 +384,7 @@ def test_proxy_resolves_names_and_its_password_enters_no_record(sites, fetch):
         result, sink = fetch(
             f"http://nowhere.invalid:{port}/v/1",
             guard=LOOPBACK,
-            proxy=f"http://me:pa%3Ass@127.0.0.1:{server.getsockname()[1]}",
+            exit=read_exit(f"http://me:pa%3Ass@127.0.0.1:{server.getsockname()[1]}"),
         )
         server.shutdown(socket.SHUT_RDWR)
     assert heads and all(b"Proxy-Authorization: Basic bWU6cGE6c3M=" in head for head in heads)
@@ -390,8 +392,26 @@ def test_proxy_resolves_names_and_its_password_enters_no_record(sites, fetch):
     for one, _ in sink.exchanges:
         assert one.ip is None and ("OSINT-Proxy", "connect") in one.notes
         assert b"roxy" not in one.request
-    refused, _ = fetch("http://169.254.169.254/", proxy="http://127.0.0.1:9")
+    refused, _ = fetch("http://169.254.169.254/", exit=read_exit("http://127.0.0.1:9"))
     assert refused.kind is MediaFailure.ADDRESS
+
+
+def test_a_socks_proxy_resolves_names_and_every_exchange_through_it_is_recorded(sites, fetch):
+    port = urlsplit(sites.video).port
+    with Socks(login=("mira", "geheim-4711"), hosts={"nowhere.invalid": "127.0.0.1"}) as proxy:
+        exit = read_exit(f"socks5h://mira:geheim-4711@127.0.0.1:{proxy.port}", "warsaw")
+        result, sink = fetch(f"http://nowhere.invalid:{port}/v/1", exit=exit)
+        before = len(proxy.asked)
+        refused, _ = fetch("http://169.254.169.254/", exit=exit)
+        lost, kept = fetch("http://away.invalid/v/1", exit=exit)
+    assert result.reconciled, result.failure
+    assert before == len(sink.exchanges) and proxy.asked[0] == ("name", "nowhere.invalid", port)
+    for one, _ in sink.exchanges:
+        assert one.ip is None and ("OSINT-Proxy", "socks5") in one.notes
+        assert one.request.startswith(b"GET /")
+    assert refused.kind is MediaFailure.ADDRESS and "169.254.169.254" not in str(proxy.asked)
+    assert lost.kind is MediaFailure.NETWORK and {one.failure for one, _ in kept.exchanges} == {"proxy-tunnel"}
+    assert lost.failure and "geheim" not in lost.failure and str(proxy.port) not in lost.failure
 
 
 def certificate(folder):

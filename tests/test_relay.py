@@ -12,6 +12,8 @@ import pytest
 
 from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.relay import NOT_ALLOWED, REFUSED, UNREACHABLE, Relay, ThreadedRelay
+from settings.exits import read_exit
+from tests.proxyserver import Socks
 
 LOOPBACK = Guard(allow=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")))
 CLOSED = Guard()
@@ -188,7 +190,7 @@ def test_a_proxy_gets_the_name_and_no_name_is_looked_up_here():
         heads.append(head)
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\nhello")
 
-    with listener(proxy) as port, ThreadedRelay(CLOSED, f"http://ada:s%40y@127.0.0.1:{port}") as relay:
+    with listener(proxy) as port, ThreadedRelay(CLOSED, read_exit(f"http://ada:s%40y@127.0.0.1:{port}")) as relay:
         code, connection = ask(_port(relay), "name-that-is-nowhere.invalid", 443)
         with connection:
             assert (code, connection.recv(5)) == (0, b"hello")
@@ -205,14 +207,41 @@ def test_a_proxy_that_refuses_is_a_failure_with_its_status():
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 407 Who are you\r\n\r\n")
 
-    with listener(proxy) as port, ThreadedRelay(CLOSED, f"http://127.0.0.1:{port}") as relay:
+    with listener(proxy) as port, ThreadedRelay(CLOSED, read_exit(f"http://127.0.0.1:{port}")) as relay:
         assert code_of(_port(relay), "example.org", 443) == 1
         assert "407" in relay.failed[0].why
 
 
-def test_only_an_http_proxy_is_taken():
-    with pytest.raises(ValueError, match="HTTP proxy"):
-        Relay(CLOSED, "socks5://127.0.0.1:1080")
+@pytest.mark.parametrize("login", ["", "mira:geheim-4711@"])
+def test_a_socks_proxy_gets_the_name_and_the_login(login):
+    known = ("mira", "geheim-4711") if login else None
+    with (
+        Socks(login=known, hosts={"watched.invalid": "127.0.0.1"}) as proxy,
+        listener(echo_until_end) as port,
+        ThreadedRelay(CLOSED, read_exit(f"socks5://{login}127.0.0.1:{proxy.port}")) as relay,
+    ):
+        code, connection = ask(_port(relay), "watched.invalid.", port)
+        with connection:
+            connection.sendall(b"abc")
+            connection.shutdown(socket.SHUT_WR)
+            assert (code, connection.recv(5)) == (0, b"cba")
+        assert code_of(_port(relay), "169.254.169.254", 80) == NOT_ALLOWED
+        assert code_of(_port(relay), "0x7f.1", 80) == NOT_ALLOWED
+        assert code_of(_port(relay), "nowhere.invalid", port) == 1
+        assert relay.failed[-1].why == "tunnel: the proxy could not connect: Host unreachable"
+        assert relay.addresses == {}
+    assert proxy.asked == [("name", "watched.invalid", port), ("name", "nowhere.invalid", port)]
+    assert proxy.logins == ([known] * 2 if known else [])
+
+
+def test_a_socks_proxy_that_lets_us_not_in_is_a_failure():
+    with (
+        Socks(login=("mira", "other")) as proxy,
+        ThreadedRelay(CLOSED, read_exit(f"socks5://mira:geheim-4711@127.0.0.1:{proxy.port}")) as relay,
+    ):
+        assert code_of(_port(relay), "example.org", 443) == 1
+        assert relay.failed[0].why.startswith("login: the proxy lets us not in")
+    assert proxy.asked == []
 
 
 def _port(relay: ThreadedRelay) -> int:

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.tap import WireLimits
 from osint_pipeline.fetch.wire import WireFetcher
+from settings.exits import Exit
 from storage.errors import SpoolFull
 from storage.exchange import Exchange, RecordRef, RecordType, Stored
 
@@ -35,6 +36,8 @@ class Job:
     limits: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     scratch: Path = Path("/nowhere")
+    exit: Exit | None = None
+    deaf: bool = False  # whether a lookup of any name fails and is told in Result.lookups
     sink_fails: bool = False
     file_limit_bytes: int = resource.RLIM_INFINITY
 
@@ -71,6 +74,7 @@ class Result:
     base_rss_kib: int = 0
     peak_rss_kib: int = 0
     stderr: str = ""
+    lookups: list[str] = field(default_factory=list)
 
     def of(self, name: str) -> list[Kept]:
         """List what was kept for one request, in order."""
@@ -122,6 +126,7 @@ class Handler:
             sink=ListSink(result, job.sink_fails),
             limits=WireLimits(**{"memory_body_bytes": 8 << 20, "body_limit_bytes": 1 << 30} | job.limits),
             scratch=job.scratch,
+            exit=job.exit,
         )
         return self
 
@@ -232,6 +237,12 @@ def crawl(job: Job, folder: Path) -> Result:
     (folder / "job").write_bytes(pickle.dumps(job))
     environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    lookups = folder / "lookups"
+    if job.deaf:
+        environ |= {
+            "PYTHONPATH": f"{ROOT / 'tests' / 'deaf'}{os.pathsep}{environ['PYTHONPATH']}",
+            "LOOKUPS": str(lookups),
+        }
     child = subprocess.run(
         [sys.executable, "-W", "error", ROOT / "tests" / "wirecrawl.py", folder / "job", folder / "result"],
         env=environ, cwd=folder, capture_output=True, text=True, timeout=90, check=False,
@@ -239,6 +250,7 @@ def crawl(job: Job, folder: Path) -> Result:
     assert child.returncode == 0, child.stderr
     result = pickle.loads((folder / "result").read_bytes())
     result.stderr = child.stderr
+    result.lookups = lookups.read_text().splitlines() if lookups.exists() else []
     assert list(job.scratch.iterdir()) == [], "scratch files are left behind"
     return result
 

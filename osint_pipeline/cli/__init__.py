@@ -25,6 +25,7 @@ COMMANDS = {
     "spool": "osint_pipeline.cli.spool",
     "keys": "osint_pipeline.cli.keys",
     "worker": "osint_pipeline.cli.worker",
+    "exits": "osint_pipeline.cli.exits",
     "up": "osint_pipeline.cli.servers",
     "down": "osint_pipeline.cli.servers",
     "config": "osint_pipeline.cli.servers",
@@ -49,6 +50,7 @@ ABOUT = {
     "keys": "Look at the archive's signing key, print it, put it back.",
     "worker": "Visit what is due, until told to stop.",
     "up": "Run everything on this machine: database, store, worker.",
+    "exits": "List the proxies that sources may go out through, and check them.",
     "down": "Stop the embedded database and store.",
     "config": "List every setting, its value and where it came from.",
 }

@@ -54,3 +54,22 @@ def lock_() -> None:
             raise UserError("no passphrase is set", "set OSINT_KEY_PASSPHRASE, or OSINT_KEY_PASSPHRASE_FILE")
         lock(opened.folder / "keys", opened.service.key_passphrase)
     click.echo("encrypted; without the passphrase or the printed sheet it is lost")
+
+
+@keys.command(help="Print at which address a run came out, if it was known then and sealed for this key.")
+@click.argument("run")
+@as_json
+def unseal(run: str, json_: bool) -> None:
+    from osint_pipeline.sealing import NotOurs
+    from osint_pipeline.way import unsealed
+
+    with workspace() as opened:
+        try:
+            told = unsealed(opened, run)
+        except NotOurs as error:
+            advice = "put the key of the machine that made the run back from its sheet: osint keys restore"
+            raise UserError(str(error), advice) from error
+    if json_:
+        print_json([told])
+    else:
+        click.echo(told["address"])

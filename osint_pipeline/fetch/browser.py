@@ -20,6 +20,7 @@ from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.relay import Relay
 from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.fetch.visit import BrowserCrashed, Rendered, Visit
+from settings.exits import Exit
 
 VIEW_COUNTERS = ("http*://t.me/v/*", "http*://telegram.me/v/*")  # the preview's script reports each view there
 FLAGS = (
@@ -28,6 +29,8 @@ FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
+    "--component-updater=url-source=https://127.0.0.1:9/",  # else its maker is asked for updates all the same (Chromium 156)
+    "--gaia-url=https://127.0.0.1:9/",  # and whether somebody is signed in there
     "--disable-sync",
     "--disable-domain-reliability",
     "--dns-prefetch-disable",
@@ -63,7 +66,7 @@ class Browser:
         scratch: Path,
         user_agent: str | None = None,
         headless: bool = True,
-        upstream_proxy: str | None = None,
+        exit: Exit | None = None,
         block: tuple[str, ...] = VIEW_COUNTERS,
         width: int = 1280,
         height: int = 800,
@@ -71,7 +74,7 @@ class Browser:
         self.executable, self.guard, self.scratch = executable, guard, scratch
         self.user_agent, self.headless, self.block = user_agent, headless, block
         self.viewport = (width, height)
-        self.relay = Relay(guard, upstream_proxy)
+        self.relay = Relay(guard, exit)
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
         self._playwright: Playwright | None = None

@@ -9,6 +9,7 @@ from scrapy.core.downloader.handlers.base import BaseDownloadHandler
 from scrapy.crawler import Crawler
 from scrapy.http import HtmlResponse, Response, TextResponse
 
+from osint_pipeline.errors import ExitUnusable
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.tap import WireLimits
 from osint_pipeline.fetch.wire import CAPTURE, RECORDS, WireFetcher
@@ -23,7 +24,7 @@ class RecordingHandler(BaseDownloadHandler):
         from osint_pipeline.crawl import run_of
 
         super().__init__(crawler)
-        self.run = run_of(crawler)
+        self.crawler, self.run = crawler, run_of(crawler)
         service, workspace = self.run.workspace.service, self.run.workspace
         self.wire = WireFetcher(
             crawler,
@@ -35,18 +36,39 @@ class RecordingHandler(BaseDownloadHandler):
                 timeout_seconds=service.timeout_seconds,
             ),
             scratch=self.run.scratch,
+            exit=self.run.way.exit,
         )
         self._browser: Any = None
         self._browser_turn = asyncio.Lock()
+        self._open = self.run.way.direct
+        self._gate = asyncio.Lock()
 
     async def download_request(self, request: Request) -> Response:
         """Fetch; the records stand in request.meta["osint_records"] when this returns or raises."""
+        if not self._open:
+            await self._check_way()
         fetch = request.meta.get("osint_fetch", "wire")
         if fetch == "browser":
             return await self._render(request)
         if fetch == "media":
             return await self._media(request)
         return await self.wire.download_request(request)
+
+    async def _check_way(self) -> None:
+        """See that the run's way out can be gone, before its first request; where it cannot, end the run and raise."""
+        from osint_pipeline.crawl import end_crawl
+
+        async with self._gate:
+            if self._open:
+                return
+            try:
+                await asyncio.to_thread(self.run.way.check, self.run.workspace.service.exit_check_seconds)
+            except ExitUnusable as error:
+                if self.run.error is None:
+                    self.run.break_off(error)
+                    end_crawl(self.crawler, str(error))
+                raise
+            self._open = True
 
     async def close(self) -> None:
         await self.wire.close()
@@ -64,7 +86,7 @@ class RecordingHandler(BaseDownloadHandler):
                     workspace.guard,
                     scratch=self.run.scratch,
                     user_agent=service.user_agent,
-                    upstream_proxy=self.run.source.proxy,
+                    exit=self.run.way.exit,
                 )
                 await self._browser.__aenter__()
             capture: UUID = request.meta[CAPTURE]
@@ -98,7 +120,7 @@ class RecordingHandler(BaseDownloadHandler):
             user_agent=service.user_agent,
             limit_bytes=service.media_limit_bytes,
             timeout_seconds=service.media_timeout_seconds,
-            proxy=self.run.source.proxy,
+            exit=self.run.way.exit,
         )
         request.meta[RECORDS] = [*request.meta[RECORDS], *result.records]
         if result.failure or result.info is None:

@@ -29,6 +29,7 @@ from osint_pipeline.fetch.media_proof import MediaFile, prove
 from osint_pipeline.fetch.media_tee import Tee
 from osint_pipeline.fetch.media_wire import RecordingRH
 from osint_pipeline.fetch.sink import Sink
+from settings.exits import Exit
 from storage.exchange import RecordRef, Resource, Truncated
 from storage.ids import new_id
 
@@ -90,7 +91,7 @@ def fetch_media(
     user_agent: str,
     limit_bytes: int,
     timeout_seconds: float,
-    proxy: str | None = None,
+    exit: Exit | None = None,
 ) -> MediaResult:
     """Fetch a page's media, thumbnails and subtitles (blocking), recording every exchange.
 
@@ -100,7 +101,7 @@ def fetch_media(
     folder.mkdir(mode=0o700)
     tee = Tee(
         sink=sink, guard=guard, capture=capture, folder=folder,
-        limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, proxy=proxy,
+        limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, exit=exit,
     )  # fmt: skip
     try:
         try:

@@ -18,6 +18,7 @@ from yt_dlp.utils import DownloadCancelled
 from osint_pipeline.fetch.guard import AddressRefused, Guard
 from osint_pipeline.fetch.head import split_interim
 from osint_pipeline.fetch.sink import Sink
+from settings.exits import Exit
 from storage.errors import StorageError
 from storage.exchange import Block, Exchange, RecordRef, Stored, Truncated
 from storage.http import Head, measure
@@ -53,10 +54,10 @@ class Tee:
 
     def __init__(
         self, *, sink: Sink, guard: Guard, capture: UUID, folder: Path, limit_bytes: int, timeout_seconds: float,
-        proxy: str | None = None,
+        exit: Exit | None = None,
     ) -> None:  # fmt: skip
         self.sink, self.guard, self.capture, self.folder = sink, guard, capture, folder
-        self.limit_bytes, self.proxy = limit_bytes, proxy
+        self.limit_bytes, self.exit = limit_bytes, exit
         self.deadline = time.monotonic() + timeout_seconds
         self.stopped: Truncated | None = None
         self.error: StorageError | OSError | None = None  # with which the sink or the scratch disk refused
@@ -122,7 +123,9 @@ class Tape:
         self.started_at = datetime.now(UTC)
         self.sent: list[bytes] = []
         self.size_bytes = 0
-        self.notes: list[tuple[str, str]] = [("OSINT-Proxy", "connect")] if tee.proxy else []
+        self.notes: list[tuple[str, str]] = []
+        if tee.exit is not None:
+            self.notes.append(("OSINT-Proxy", "connect" if tee.exit.scheme == "http" else tee.exit.way))
         self.ip: str | None = None
         self.tls: str | None = None
         self.cipher: str | None = None

@@ -4,7 +4,6 @@ Built on private names of yt_dlp.networking._urllib; tests/test_media.py holds w
 connection for each request ("Connection: close"), so a connection is an exchange.
 """
 
-import base64
 import hashlib
 import http.client
 import io
@@ -13,10 +12,10 @@ import ssl
 import urllib.request
 from functools import partial
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
 
 import yt_dlp.networking._urllib as ytdlp_urllib
 
+from osint_pipeline.fetch import tunnel
 from osint_pipeline.fetch.guard import AddressRefused, NameUnknown
 from osint_pipeline.fetch.media_tee import Tape, Tee
 from storage.exchange import Truncated
@@ -35,15 +34,17 @@ class NotDialled(OSError):
 def dial(tee: Tee, host: str, port: int) -> socket.socket:
     """Connect to an address that the guard allowed, or to the proxy; raise NotDialled."""
     try:
-        if tee.proxy:
+        if tee.exit is not None:
             tee.guard.check_url(f"http://[{host}]/" if ":" in host else f"http://{host}/")
-            return _through(tee.proxy, host, port)
+            return tunnel.dial(tee.exit, tunnel.talk(tee.exit, host, port), seconds=DIAL_SECONDS)
         addresses = tee.guard.resolve(host, port)
     except AddressRefused as error:
         tee.refused.append(error)
         raise NotDialled("address-refused", str(error)) from error
     except NameUnknown as error:
         raise NotDialled("name-unknown", str(error)) from error
+    except tunnel.TunnelFailed as error:
+        raise NotDialled(error.word if error.word == "timeout" else f"proxy-{error.word}", error.why) from error
     return _dial_first(addresses, port)
 
 
@@ -63,33 +64,6 @@ def _word(error: OSError | None) -> str:
     if isinstance(error, ssl.SSLError):
         return "tls"
     return "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
-
-
-def _through(proxy: str, host: str, port: int) -> socket.socket:
-    """Open a tunnel by CONNECT (RFC 9110 9.3.6); the proxy resolves the name and its password enters no record."""
-    parts = urlsplit(proxy)
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
-    if parts.username:
-        word = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        head += f"Proxy-Authorization: Basic {base64.b64encode(word).decode()}\r\n"
-    try:
-        tunnel = socket.create_connection((parts.hostname or "", parts.port or 80), DIAL_SECONDS)
-    except OSError as error:
-        raise NotDialled(f"proxy-{_word(error)}", str(error)) from error
-    try:
-        tunnel.sendall(head.encode("ascii", "replace") + b"\r\n")
-        answer = b""
-        while not answer.endswith(b"\r\n\r\n") and len(answer) < 16384 and (byte := tunnel.recv(1)):
-            answer += byte
-    except OSError as error:
-        tunnel.close()
-        raise NotDialled("proxy-disconnect", str(error)) from error
-    status = answer.partition(b"\r\n")[0].decode("latin-1")
-    if status.split(" ")[1:2] != ["200"]:
-        tunnel.close()
-        raise NotDialled("tunnel", f"the proxy answered {status!r}")
-    return tunnel
 
 
 class _Raw(io.RawIOBase):
@@ -164,7 +138,7 @@ class _Connection(http.client.HTTPConnection):
             plain = dial(self._tee, self.host, self.port)
             plain.settimeout(cast(float, self.timeout))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tape.ip = None if self._tee.proxy else plain.getpeername()[0]
+            tape.ip = None if self._tee.exit else plain.getpeername()[0]
             self.sock = cast(Any, _Socket(self._secured(plain, tape), tape))
         except OSError as error:
             tape.failure = error.word if isinstance(error, NotDialled) else _word(error)

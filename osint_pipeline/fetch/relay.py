@@ -5,23 +5,21 @@ finds the port while a fetch runs may use it, and reaches through it only what G
 """
 
 import asyncio
-import base64
 import ipaddress
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
 
 from osint_pipeline.fetch.guard import AddressRefused, Guard, NameUnknown
+from osint_pipeline.fetch.tunnel import Pipe, TunnelFailed, dial_async, talk
+from settings.exits import Exit
 
 DIAL_SECONDS = 15.0
 GREETING_SECONDS = 15.0
 CHUNK_BYTES = 1 << 16
 
 OK, FAILED, NOT_ALLOWED, UNREACHABLE, REFUSED, NO_COMMAND, NO_ADDRESS_TYPE = 0, 1, 2, 4, 5, 7, 8
-
-Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class RelayRefused(Exception):
@@ -36,18 +34,15 @@ class Relay:
     """`async with Relay(guard) as relay:` listens on 127.0.0.1; give `relay.url` to the client as its proxy.
 
     `refused` lists what Guard refused, oldest first; `addresses` says at which address each (host, port) was last
-    dialled, the host as the client wrote it in lower case. With `upstream_proxy` ("http://user:word@host:port")
-    every connection goes by CONNECT through that proxy, no name is looked up here and `addresses` stays empty.
+    dialled, the host as the client wrote it in lower case. With `exit` every connection goes through that proxy,
+    no name is looked up here and `addresses` stays empty.
     """
 
-    def __init__(self, guard: Guard, upstream_proxy: str | None = None) -> None:
-        self.guard = guard
+    def __init__(self, guard: Guard, exit: Exit | None = None) -> None:
+        self.guard, self.exit = guard, exit
         self.refused: list[AddressRefused] = []
         self.failed: list[RelayRefused] = []
         self.addresses: dict[tuple[str, int], str] = {}
-        self._upstream = urlsplit(upstream_proxy) if upstream_proxy else None
-        if self._upstream is not None and (self._upstream.scheme != "http" or not self._upstream.hostname):
-            raise ValueError("the relay goes on only through an HTTP proxy: http://host:port")
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -95,15 +90,17 @@ class Relay:
 
     async def _dial(self, host: str, port: int) -> Pipe:
         try:
-            if self._upstream is not None:
+            if self.exit is not None:
                 self._check_literal(host)
-                return await _through_proxy(self._upstream, host, port)
+                return await dial_async(self.exit, talk(self.exit, host, port))
             addresses = await asyncio.to_thread(self.guard.resolve, host, port)
         except AddressRefused as error:
             self.refused.append(error)
             raise RelayRefused(host, port, NOT_ALLOWED, str(error)) from error
         except NameUnknown as error:
             raise RelayRefused(host, port, UNREACHABLE, error.why) from error
+        except TunnelFailed as error:
+            raise RelayRefused(host, port, FAILED, f"{error.word}: {error.why}") from error
         return await self._dial_first(host, port, addresses)
 
     def _check_literal(self, host: str) -> None:
@@ -127,8 +124,8 @@ class Relay:
 class ThreadedRelay:
     """The same relay in a thread of its own, for callers without an event loop: `with ThreadedRelay(guard) as relay:`."""
 
-    def __init__(self, guard: Guard, upstream_proxy: str | None = None) -> None:
-        self._relay = Relay(guard, upstream_proxy)
+    def __init__(self, guard: Guard, exit: Exit | None = None) -> None:
+        self._relay = Relay(guard, exit)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
 
@@ -191,33 +188,6 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 def _reply(code: int) -> bytes:
     return b"\x05\xff" if code == 0xFF else bytes((5, code, 0, 1, 0, 0, 0, 0, 0, 0))
-
-
-async def _through_proxy(proxy: Any, host: str, port: int) -> Pipe:
-    """Open a tunnel by CONNECT (RFC 9110 9.3.6); the proxy resolves the name."""
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
-    if proxy.username:
-        word = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
-        head += f"Proxy-Authorization: Basic {base64.b64encode(word).decode()}\r\n"
-    writer: asyncio.StreamWriter | None = None
-    try:
-        async with asyncio.timeout(DIAL_SECONDS):
-            reader, writer = await asyncio.open_connection(proxy.hostname, proxy.port or 80)
-            writer.write(head.encode("ascii", "replace") + b"\r\n")
-            status = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)[0].decode("latin-1")
-    except (OSError, EOFError, asyncio.LimitOverrunError) as error:
-        if writer is not None:
-            writer.transport.abort()
-        raise RelayRefused(host, port, FAILED, f"the proxy gave no answer: {type(error).__name__}") from error
-    except asyncio.CancelledError:
-        if writer is not None:
-            writer.transport.abort()
-        raise
-    if status.split(" ")[1:2] != ["200"]:
-        await _close(writer)
-        raise RelayRefused(host, port, FAILED, f"the proxy answered {status!r}")
-    return reader, writer
 
 
 async def _join(near: Pipe, far: Pipe) -> None:

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from osint_pipeline.fetch.guard import NameUnknown
 from osint_pipeline.fetch.tap import Fetch, Tape
+from osint_pipeline.fetch.tunnel import TunnelFailed
 from storage.exchange import Block, Exchange, Truncated
 
 FAILURES: tuple[tuple[type[BaseException], str], ...] = (
@@ -37,6 +38,7 @@ FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionLost, "disconnect"),
 )
 
+VIA = "osint_via"  # meta: the kind of proxy below the tap, "socks5"
 PROXY_REDACTED = ("OSINT-Redacted", "proxy-authorization")
 
 
@@ -51,6 +53,8 @@ def bare_url(url: str) -> str:
 
 def word_for(failure: Failure) -> str:
     """Name why a request was never written, as Exchange.failure does."""
+    if isinstance(failure.value, TunnelFailed):
+        return failure.value.word
     return next((word for kind, word in FAILURES if failure.check(kind)), "unspecified")
 
 
@@ -115,7 +119,9 @@ def _protocols(tape: Tape, block: Block | None) -> tuple[str, ...]:
 def circumstances(request: Request) -> list[tuple[str, str]]:
     """Declare what stood between us and the origin, and what is left out of the record; the proxy comes first."""
     notes = []
-    if request.meta.get("proxy"):
+    if via := request.meta.get(VIA):
+        notes.append(("OSINT-Proxy", via))
+    elif request.meta.get("proxy"):
         notes.append(("OSINT-Proxy", "connect" if request.url.startswith("https:") else "http"))
     if b"Proxy-Authorization" in request.headers:
         notes.append(PROXY_REDACTED)

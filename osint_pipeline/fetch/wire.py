@@ -27,7 +27,9 @@ from osint_pipeline.fetch.guard import AddressRefused, Guard
 from osint_pipeline.fetch.resolve import GuardedEndpoints
 from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.fetch.tap import Fetch, FetchHeaders, Tape, TapFactory, WireLimits
-from osint_pipeline.fetch.taped import bare_url, exchange_of, unanswered, word_for
+from osint_pipeline.fetch.taped import VIA, bare_url, exchange_of, unanswered, word_for
+from osint_pipeline.fetch.through import TunnelEndpoints
+from settings.exits import Exit
 from storage.errors import SpoolFull
 from storage.exchange import Exchange, Truncated
 
@@ -38,16 +40,20 @@ RECORDS = "osint_records"  # meta: list of RecordRef, those of earlier hops and 
 class WireFetcher(HTTP11DownloadHandler):
     """Downloads for Scrapy; whatever crosses the wire goes to the sink first.
 
-    A failed download raises what Scrapy's own handler raises, or AddressRefused, NameUnknown,
-    or the error with which the sink refused.
+    A failed download raises what Scrapy's own handler raises, or AddressRefused, NameUnknown, TunnelFailed,
+    or the error with which the sink refused. An HTTP proxy stands in request.meta["proxy"]; `exit` is a SOCKS5 proxy
+    that every request goes through.
     """
 
     lazy = False
 
-    def __init__(self, crawler: Crawler, *, guard: Guard, sink: Sink, limits: WireLimits, scratch: Path) -> None:
+    def __init__(
+        self, crawler: Crawler, *, guard: Guard, sink: Sink, limits: WireLimits, scratch: Path, exit: Exit | None = None
+    ) -> None:
         super().__init__(crawler)
         self._pool._factory = TapFactory
         self._guard, self._sink, self._limits, self._scratch = guard, sink, limits, scratch
+        self._exit = exit if exit is not None and exit.scheme == "socks5" else None
         self._check_site = lru_cache(maxsize=1024)(guard.check_url)  # what it refuses is not kept, it raises each time
 
     async def download_request(self, request: Request) -> Response:
@@ -55,9 +61,12 @@ class WireFetcher(HTTP11DownloadHandler):
         parts = urlparse_cached(request)
         self._check_site(f"{parts.scheme}://{parts.netloc}/")
         fetch = Fetch(self._limits, self._scratch)
+        if self._exit is not None:
+            request.meta[VIA], request.meta["proxy"] = self._exit.way, None
         agent = _WireAgent(
             fetch,
             self._guard,
+            self._exit,
             contextFactory=self._contextFactory,
             connectTimeout=self._limits.timeout_seconds,
             bindAddress=self._bind_address,
@@ -115,13 +124,15 @@ class _WireAgent(_ScrapyAgent):
     The signals headers_received and bytes_received are not sent: nothing of ours listens, and they cost a call a chunk.
     """
 
-    def __init__(self, fetch: Fetch, guard: Guard, **scrapys: Any) -> None:
+    def __init__(self, fetch: Fetch, guard: Guard, exit: Exit | None, **scrapys: Any) -> None:
         super().__init__(**scrapys)
-        self._fetch, self._guard = fetch, guard
+        self._fetch, self._guard, self._exit = fetch, guard, exit
 
     def _get_agent(self, request: Request, timeout: float) -> Any:
         agent = super()._get_agent(request, timeout)
-        if type(agent) is _BindAddressAgent:  # through a proxy, names are the proxy's business
+        if self._exit is not None:
+            agent._endpointFactory = TunnelEndpoints(self._exit, agent._endpointFactory)
+        elif type(agent) is _BindAddressAgent:  # through a proxy, names are the proxy's business
             agent._endpointFactory = GuardedEndpoints(self._guard, agent._endpointFactory)
         return _TaggingAgent(agent, self._fetch)
 
