@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import scrapy.core.downloader.handlers.http11  # noqa: F401  # first: it searches all modules loaded before it, 0.25 s if late
@@ -15,9 +16,11 @@ from scrapy.utils.asyncio import AsyncioLoopingCall
 from twisted.python.failure import Failure
 
 from osint_pipeline.backpressure import Backpressure
+from osint_pipeline.conditions import given
 from osint_pipeline.errors import for_the_archive
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
+from osint_pipeline.limits import LIMIT, limits_of
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.pressure import Load
 from osint_pipeline.run import ROBOTS, Run
@@ -94,6 +97,8 @@ class RunExtension:
         self.crawler, self.run, self.own = crawler, run, own
         self.loop: AsyncioLoopingCall | None = None
         self.pressure = Backpressure(run, Throttle(crawler), drains=self.drains)
+        self.limits = limits_of(run.source, run.workspace.service)
+        self.limit: str | None = None
         self.flushing: asyncio.Future[Load] | None = None
         self.ending: asyncio.Future[None] | None = None
 
@@ -112,6 +117,8 @@ class RunExtension:
         logging.getLogger("scrapy.downloadermiddlewares.robotstxt").setLevel(logging.CRITICAL)
         _runs.clear()  # an ended run is kept until the next begins: late answers ask for it
         run = _runs[crawler] = Run(workspace, source)
+        spider.known = run.known or spider.known
+        spider.limit = source.limit_pages or spider.limit
         extension = cls.current = cls(crawler, run, own)
         connect = crawler.signals.connect
         connect(extension.scheduled, signals.request_scheduled)
@@ -166,10 +173,19 @@ class RunExtension:
             log.info("cannot keep what is captured: %s", error)  # the command says so at its end
             self.run.break_off(error if isinstance(error, Exception) else RuntimeError(str(error)))
             end_crawl(self.crawler, "cannot_keep")
+        self.end_at_limit()
         self.pressure.throttle.sweep()
 
+    def end_at_limit(self) -> None:
+        """End the crawl in order once it has taken as long or brought as much as it may."""
+        spent = datetime.now(UTC) - self.run.started_at
+        reached = self.limits.reached(spent_seconds=spent.total_seconds(), got_bytes=self.run.tally.bytes)
+        if reached and self.limit is None and self.ending is None:
+            self.limit = reached
+            end_crawl(self.crawler, LIMIT)
+
     def closing(self, reason: str) -> None:
-        self.reason = None if reason == "finished" else reason
+        self.reason = None if reason in ("finished", LIMIT) else reason
 
     async def stopped(self) -> None:
         """End the run once the last answer is in."""
@@ -190,7 +206,7 @@ class RunExtension:
             await self.pressure.end()
         try:
             held = getattr(self.crawler.spider, "held_back", 0)
-            summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held)
+            summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held, limit=self.limit)
             if RunExtension.finished:
                 RunExtension.finished(summary)
         finally:
@@ -209,9 +225,11 @@ class CaptureMiddleware:
         return cls(crawler)
 
     def process_request(self, request: Request) -> None:
-        """Send every request the source's way out, robots.txt too."""
-        if proxy := run_of(self.crawler).source.proxy:
+        """Send every request the source's way out, robots.txt too, with the conditions of its own address."""
+        run = run_of(self.crawler)
+        if proxy := run.source.proxy:
             request.meta.setdefault("proxy", proxy)
+        run.conditions.put_on(request, request.meta.get("osint_capture"))
 
     def process_response(self, request: Request, response: Response) -> Response:
         if capture := request.meta.get("osint_capture"):
@@ -223,6 +241,7 @@ class CaptureMiddleware:
                 or None,
                 refs=request.meta["osint_records"],
                 unread="stored" in response.flags,
+                given=given(response.headers.get("ETag"), response.headers.get("Last-Modified")),
             )
         return response
 
