@@ -43,13 +43,21 @@ def given(etag: bytes | None, last_modified: bytes | None) -> Given:
 class Conditions:
     """Those of one run. `stands` says whether a record can be relied on.
 
-    Nothing is sent where the earlier answer is damaged, missing from the catalogue, or older than `since`.
+    Nothing is sent where the earlier answer is damaged, missing from the catalogue, or older than `since`; to a list of
+    links, whose links must be seen now and then, where it is older than `lists_since`. None: nothing at all.
     """
 
     def __init__(
-        self, catalog: Catalog, source_id: UUID, *, since: datetime | None, stands: Callable[[UUID], bool]
+        self,
+        catalog: Catalog,
+        source_id: UUID,
+        *,
+        since: datetime | None,
+        lists_since: datetime | None,
+        stands: Callable[[UUID], bool],
     ) -> None:
-        self.catalog, self.source_id, self.since, self._stands = catalog, source_id, since, stands
+        self.catalog, self.source_id, self._stands = catalog, source_id, stands
+        self.since, self.lists_since = since, lists_since
         self._sent: dict[tuple[UUID, str], Condition] = {}
         self._found: dict[UUID, Validators] = {}
 
@@ -58,9 +66,10 @@ class Conditions:
         for name in HEADERS:
             request.headers.pop(name, None)
         wire = request.meta.get("osint_fetch", "wire") == "wire"
-        if self.since is None or capture is None or not wire or request.method != "GET":
+        since = self.since if request.meta.get("osint_leaf") else self.lists_since
+        if since is None or capture is None or not wire or request.method != "GET":
             return
-        condition = condition_of(self.catalog, self.source_id, request.url, since=self.since)
+        condition = condition_of(self.catalog, self.source_id, request.url, since=since)
         if condition is None or not self._stands(condition.original.record_id):
             return
         for name, value in zip(HEADERS, (condition.etag, condition.last_modified), strict=True):

@@ -268,7 +268,7 @@ class ReadingPipeline:
         return cls(crawler)
 
     def process_item(self, item: Reading) -> Reading:
-        run_of(self.crawler).read(item.capture, item.page, item.trouble, will_render=item.will_render)
+        run_of(self.crawler).read(item.capture, item.page, item.trouble, will_render=item.will_render, aside=item.aside)
         return item
 
 

@@ -92,7 +92,7 @@ class History:
             shown = chosen and chosen[-1] - end < PAGE_IDS  # on the page that is asked for already
             if inside(there, known) and not inside(there, looked) and not shown:
                 chosen.append(end)
-        return [Slice(before=end, pages=1) for end in chosen[: self.service.gap_pages]]
+        return [Slice(before=end, pages=1, aside=True) for end in chosen[: self.service.gap_pages]]
 
     def confirmed_gaps(self, channel: str) -> tuple[Span, ...]:
         """Find the ids that as many runs as OSINT_GAP_TRIES looked for and did not see. Never a proof of deletion."""

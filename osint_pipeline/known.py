@@ -131,7 +131,7 @@ class ArchiveKnown:
         since = datetime.min.replace(tzinfo=UTC) if page.channel else self.since
         found = files_captured(self.catalog, self.source_id, urls, since=since if self.new else self.started_at)
         if not page.channel:
-            return found, frozenset()
+            return found, frozenset(one.url for one in self._given_up())
         found |= self._of_posts(page, offered)
         paths = {url.partition("?")[0]: url for url in urls if url not in found}
         tries = tries_of_files(self.catalog, self.source_id, list(paths))

@@ -1,12 +1,12 @@
 """Turns what a parser read into the catalogue's rows, and keeps the ids that a channel showed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
 from spiders.page import Media, MediaKind, Origin, Page, Post
-from spiders.span import Span, looked_at, merged, without
+from spiders.span import Span, common, looked_at, merged, without
 from storage.rows import Batch, GapRow, MediaRow, MediaState, PageMediaRow, PostRow
 
 
@@ -78,15 +78,19 @@ class ChannelIds:
         self._skipped: dict[str, list[Span]] = {}
         self._looked: dict[str, list[Span]] = {}
 
-    def saw(self, page: Page) -> None:
-        """Note the ids of a page that knows its channel; those of albums are all counted."""
+    def saw(self, page: Page, within: Sequence[Span] | None = None) -> None:
+        """Note the ids of a page that knows its channel; those of albums are all counted.
+
+        `within`: the page was looked at once more, and says nothing new of what lies outside of these ids.
+        """
         if page.channel is None:
             return
         ids = self._seen.setdefault(page.channel, set())
         for post in page.posts:
             ids.update(int(one) for one in (post.post_id, *post.post_ids) if one.isdecimal())
-        self._skipped.setdefault(page.channel, []).extend(Span(gap.first, gap.last) for gap in page.gaps)
-        if span := looked_at(page):
+        skipped: Iterable[Span] = (Span(gap.first, gap.last) for gap in page.gaps)
+        self._skipped.setdefault(page.channel, []).extend(skipped if within is None else common(skipped, within))
+        if within is None and (span := looked_at(page)):
             self._looked.setdefault(page.channel.lower(), []).append(span)
 
     @property

@@ -101,10 +101,15 @@ class Run:
     def _what_is_known(self) -> tuple[ArchiveKnown | None, Conditions]:
         """Look at what the archive has of the source, where the run asks only for what it has not."""
         workspace, source, service = self.workspace, self.source, self.workspace.service
-        since = self.started_at - timedelta(hours=service.validator_hours)
         asks = source.new and service.validator_hours > 0
+        hours = service.validator_hours, min(service.again_hours, service.validator_hours)
+        since, lists_since = (self.started_at - timedelta(hours=one) if asks else None for one in hours)
         conditions = Conditions(
-            workspace.catalog, self.source_id, since=since if asks else None, stands=partial(stands, workspace)
+            workspace.catalog,
+            self.source_id,
+            since=since,
+            lists_since=lists_since,
+            stands=partial(stands, workspace),
         )
         self.detail |= {"new": source.new, "continues": [str(one) for one in source.continues]}
         if not source.new and not source.continues:
@@ -211,9 +216,15 @@ class Run:
             self._close(wanted, state, reason=reason)
 
     def read(
-        self, capture: UUID, page: Page | None, trouble: LayoutChanged | None, *, will_render: bool = False
+        self,
+        capture: UUID,
+        page: Page | None,
+        trouble: LayoutChanged | None,
+        *,
+        will_render: bool = False,
+        aside: bool = False,
     ) -> None:
-        """Take what a parser read from a capture, and close the capture."""
+        """Take what a parser read from a capture, and close the capture; `aside` as in spiders.known.Slice."""
         wanted = self._wanted.get(capture)
         if wanted is None:
             return  # closed by its status: a refusal or an error page says nothing else
@@ -228,7 +239,7 @@ class Run:
         if page.verdict is Verdict.SHELL and not will_render:
             self.unread.append(f"{wanted.url} shows its content only with scripts")
         if page.verdict is Verdict.CONTENT:
-            self._keep_posts(wanted, page)
+            self._keep_posts(wanted, page, aside)
 
     def flush(self) -> None:
         """Sync and commit; see Recorder.flush."""
@@ -333,8 +344,8 @@ class Run:
                 register_sealed(self.workspace.catalog, warc, self.id)
         return sealed
 
-    def _keep_posts(self, wanted: Wanted, page: Page) -> None:
-        self.channels.saw(page)
+    def _keep_posts(self, wanted: Wanted, page: Page, aside: bool) -> None:
+        self.channels.saw(page, self.known.history.covered(page.channel) if self.known and aside else None)
         batch = page_batch(page, capture=wanted.id, source_id=self.source_id, seen_at=_time_of(wanted))
         media = [*(one for post in batch.posts for one in post.media), *(one.media for one in batch.media)]
         self.tally.posts += len(batch.posts)

@@ -67,6 +67,6 @@ class TelegramSpider(SiteSpider):
                 continue
             address = self.address(telegram.history_url(url, channel, piece.before))
             left = None if piece.pages is None else piece.pages - 1
-            if request := self.ask(address, walk=Walk(left=left, main=False)):
+            if request := self.ask(address, walk=Walk(left=left, main=False, aside=piece.aside)):
                 yield request
                 return

@@ -19,10 +19,14 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """A piece of a channel's history to ask for: from the ids below `before`, so many pages; None: until known ground."""
+    """A piece of a channel's history to ask for: from the ids below `before`, so many pages; None: until known ground.
+
+    `aside`: a page is looked at once more; what it shows below the known ids is no step back in time.
+    """
 
     before: int
     pages: int | None = None
+    aside: bool = False
 
 
 class Known(Protocol):

@@ -25,24 +25,26 @@ NOT_MODIFIED = 304
 class Reading:
     """An item: what was read from one capture; `page` is None where the page could not be read, `trouble` says why.
 
-    `will_render` where the page is a shell and the browser was asked for it.
+    `will_render` where the page is a shell and the browser was asked for it; `aside` as in Slice.
     """
 
     capture: UUID
     page: Page | None
     trouble: LayoutChanged | None = None
     will_render: bool = False
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
     """How far a way back in time goes on: so many pages (`left`), or until known ground where that is None.
 
-    The main one goes on a little behind known ground, where recent posts may have been edited.
+    The main one goes on a little behind known ground, where recent posts may have been edited. `aside`: see Slice.
     """
 
     left: int | None = None
     main: bool = True
+    aside: bool = False
 
     @property
     def open(self) -> bool:
@@ -109,12 +111,16 @@ class SiteSpider(Spider):
     def ask_again(self, one: Missing) -> Request | None:
         """Make the request for what an earlier visit did not get."""
         if one.kind in ("file", "media"):
-            meta = {"osint_kind": one.kind, "osint_fetch": "media" if one.kind == "media" else "wire"}
+            fetch = "media" if one.kind == "media" else "wire"
+            meta = {"osint_kind": one.kind, "osint_fetch": fetch, "osint_leaf": True}
             return Request(one.url, callback=self.keep, errback=self.lose, meta=meta)
         return self.ask(one.url, rendered=one.kind == "rendered")
 
-    def ask(self, url: str, *, rendered: bool = False, walk: Walk | None = None) -> Request | None:
-        """Make the request for a page; None where it was asked for before, or the limit of pages is reached."""
+    def ask(self, url: str, *, rendered: bool = False, walk: Walk | None = None, leaf: bool = False) -> Request | None:
+        """Make the request for a page; None where it was asked for before, or the limit of pages is reached.
+
+        `leaf`: it is asked for its own sake, not for its links.
+        """
         if not rendered and url in self._seen:
             return None
         if self.asked >= self.limit:
@@ -128,7 +134,7 @@ class SiteSpider(Spider):
             url,
             callback=self.parse,
             errback=self.lose,
-            meta={"osint_kind": kind, "osint_fetch": fetch, "osint_walk": walk or Walk()},
+            meta={"osint_kind": kind, "osint_fetch": fetch, "osint_walk": walk or Walk(), "osint_leaf": leaf},
             dont_filter=rendered,
         )
 
@@ -137,7 +143,8 @@ class SiteSpider(Spider):
         assert media.url is not None
         suffix = PurePosixPath(urlsplit(media.url).path).suffix.lower()
         player = media.kind is MediaKind.VIDEO and suffix not in FILE_SUFFIXES
-        meta = {"osint_kind": "media" if player else "file", "osint_fetch": "media" if player else "wire"}
+        meta: dict[str, Any] = {"osint_kind": "media" if player else "file", "osint_leaf": True}
+        meta["osint_fetch"] = "media" if player else "wire"
         return Request(media.url, callback=self.keep, errback=self.lose, priority=MEDIA_PRIORITY, meta=meta)
 
     def keep(self, response: Response) -> None:
@@ -161,11 +168,12 @@ class SiteSpider(Spider):
         again = None
         if page.verdict is Verdict.SHELL and self.render == "auto" and response.meta["osint_fetch"] == "wire":
             again = self.ask(response.url, rendered=True)
-        yield Reading(capture=capture, page=page, will_render=again is not None)
+        walk: Walk = response.meta.get("osint_walk") or Walk()
+        yield Reading(capture=capture, page=page, will_render=again is not None, aside=walk.aside)
         if again:
             yield again
             return
-        yield from self.next_requests(page, response.meta.get("osint_walk") or Walk())
+        yield from self.next_requests(page, walk)
 
     def unchanged(self, url: str) -> Iterator[Request]:
         """A page that has not changed leads nowhere that an earlier visit did not go."""
@@ -189,7 +197,7 @@ class SiteSpider(Spider):
         for link in wanted:
             if link.url in known or (link.kind is LinkKind.OLDER and not older):
                 continue
-            if request := self.ask(link.url):
+            if request := self.ask(link.url, leaf=link.kind is LinkKind.ARTICLE):
                 yield request
 
     def _is_known(self, link: Link) -> bool:

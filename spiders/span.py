@@ -89,6 +89,12 @@ def minus(spans: Iterable[Span], others: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(left)
 
 
+def common(spans: Iterable[Span], others: Iterable[Span]) -> tuple[Span, ...]:
+    """Give the parts of spans that lie within others."""
+    parts = (Span(max(one.first, two.first), min(one.last, two.last)) for one in spans for two in tuple(others))
+    return tuple(part for part in parts if part.first <= part.last)
+
+
 def inside(span: Span, spans: Iterable[Span]) -> bool:
     """Tell whether a span lies wholly within one of others, which must be merged."""
     return any(one.first <= span.first and span.last <= one.last for one in spans)
