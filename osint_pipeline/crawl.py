@@ -182,6 +182,8 @@ class RunExtension:
         reached = self.limits.reached(spent_seconds=spent.total_seconds(), got_bytes=self.run.tally.bytes)
         if reached and self.limit is None and self.ending is None:
             self.limit = reached
+            self.pressure.throttle.pause()
+            self.pressure.throttle.abandon(reached)  # what waits its turn would take as long again
             end_crawl(self.crawler, LIMIT)
 
     def closing(self, reason: str) -> None:

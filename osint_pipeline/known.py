@@ -129,7 +129,9 @@ class ArchiveKnown:
         offered = [(post, media) for post in page.posts for media in post.media if media.url]
         urls = [str(media.url) for _, media in offered] + [one.url for one in page.media if one.url]
         since = datetime.min.replace(tzinfo=UTC) if page.channel else self.since
-        found = files_captured(self.catalog, self.source_id, urls, since=since if self.new else self.started_at)
+        found = files_captured(
+            self.catalog, self.source_id, urls, since=since if self.new else None, runs_of=self.continues
+        )
         if not page.channel:
             return found, frozenset(one.url for one in self._given_up())
         found |= self._of_posts(page, offered)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, any_, bindparam, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, any_, bindparam, false, func, or_, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT, distinct_on
 
 from storage.catalog import Catalog
@@ -60,9 +60,10 @@ def pages_captured(
 ) -> Iterator[SeenPage]:
     """Read the pages captured well since a time (None: none), and those of some runs whenever that was.
 
-    What robots.txt refused is among them: it need not be asked about any sooner.
+    What robots.txt refused is among them: it need not be asked about any sooner. Of those runs, pages are left out whose
+    files nobody came to fetch.
     """
-    whose: list[ColumnElement[bool]] = [captures.c.run_id.in_(runs_of)] if runs_of else []
+    whose: list[ColumnElement[bool]] = [captures.c.run_id.in_(runs_of) & ~_with_open_files()] if runs_of else []
     if since is not None:
         whose.append((captures.c.source_id == source_id) & (captures.c.captured_at >= since))
     if not whose:
@@ -92,13 +93,16 @@ def feeds_captured(catalog: Catalog, source_id: UUID, *, since: datetime) -> lis
         return list(connection.scalars(wanted))
 
 
-def files_captured(catalog: Catalog, source_id: UUID, urls: Sequence[str], *, since: datetime) -> dict[str, CaptureRow]:
-    """Find the newest good capture of each file, by its address, since a time."""
+def files_captured(
+    catalog: Catalog, source_id: UUID, urls: Sequence[str], *, since: datetime | None, runs_of: Sequence[UUID] = ()
+) -> dict[str, CaptureRow]:
+    """Find the newest good capture of each file, by its address: since a time (None: none), or by some runs."""
+    late = captures.c.captured_at >= since if since is not None else false()
     wanted = select(captures).where(
         func.left(captures.c.url, _INDEXED) == any_(_texts([url[:_INDEXED] for url in urls])),
         captures.c.url == any_(_texts(urls)),
         captures.c.source_id == source_id,
-        captures.c.captured_at >= since,
+        late | captures.c.run_id.in_(runs_of),
         captures.c.kind.in_(FILES),
         _whole_file(),
     )
@@ -186,14 +190,14 @@ def details_of_runs(catalog: Catalog, source_id: UUID, key: str, limit: int = 1)
 
 
 def pages_read(catalog: Catalog, run_ids: Sequence[UUID]) -> list[tuple[str, str, list[int]]]:
-    """List the pages that runs read posts from: final address, channel, ids."""
+    """List the pages that runs read posts from and fetched the files of: final address, channel, ids."""
     wanted = (
         select(captures.c.id, captures.c.final_url, captures.c.url, posts.c.channel, post_versions.c.post_ids)
         .add_columns(posts.c.post_id)
         .join_from(captures, version_captures, version_captures.c.capture_id == captures.c.id)
         .join(post_versions, post_versions.c.id == version_captures.c.version_id)
         .join(posts, posts.c.id == post_versions.c.post_id)
-        .where(captures.c.run_id.in_(run_ids), captures.c.kind.in_(PAGES), _CAPTURED)
+        .where(captures.c.run_id.in_(run_ids), captures.c.kind.in_(PAGES), _CAPTURED, ~_with_open_files())
     )
     found: dict[UUID, tuple[str, str, list[int]]] = {}
     with catalog.begin() as connection:
@@ -240,6 +244,16 @@ def failed_post_files(catalog: Catalog, source_id: UUID, platform: str, limit: i
 
 def _of_channel(platform: str, channel_keys: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
     return posts.c.platform == platform, posts.c.channel_key == any_(_texts(channel_keys))
+
+
+def _with_open_files() -> ColumnElement[bool]:
+    """Whether a page, or a post that was read from it, names files that nobody came to fetch."""
+    offered = select(media.c.id).where(media.c.state == MediaState.OFFERED)
+    of_posts = offered.join(version_captures, version_captures.c.version_id == media.c.post_version_id)
+    return or_(
+        of_posts.where(version_captures.c.capture_id == captures.c.id).correlate(captures).exists(),
+        offered.where(media.c.capture_id == captures.c.id).correlate(captures).exists(),
+    )
 
 
 def _whole_file() -> ColumnElement[bool]:
