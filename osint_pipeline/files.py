@@ -32,6 +32,8 @@ class MediaFiles:
     def expect(self, url: str, media: Iterable[UUID]) -> None:
         """Note rows of the catalogue that wait for a file which is asked for again."""
         for media_id in media:
+            if media_id in self._stored:  # asked for twice: the other request stands
+                continue
             self._stored[media_id] = StoredMedia(id=media_id, state=MediaState.FAILED, file_capture_id=None)
             self._waiting.setdefault(url, []).append(media_id)
 

@@ -101,7 +101,7 @@ class Run:
     def _what_is_known(self) -> tuple[ArchiveKnown | None, Conditions]:
         """Look at what the archive has of the source, where the run asks only for what it has not."""
         workspace, source, service = self.workspace, self.source, self.workspace.service
-        asks = source.new and service.validator_hours > 0
+        asks = source.new and not source.continues and service.validator_hours > 0
         hours = service.validator_hours, min(service.again_hours, service.validator_hours)
         since, lists_since = (self.started_at - timedelta(hours=one) if asks else None for one in hours)
         conditions = Conditions(

@@ -267,4 +267,7 @@ def _texts(values: Sequence[str]) -> Any:
 def _rows(catalog: Catalog, wanted: Select[Any]) -> list[CaptureRow]:
     names = [one.name for one in fields(CaptureRow)]
     with catalog.begin() as connection:
-        return [CaptureRow(**{name: row._mapping[name] for name in names}) for row in connection.execute(wanted)]
+        found = [{name: row._mapping[name] for name in names} for row in connection.execute(wanted)]
+    return [
+        CaptureRow(**{**one, "state": CaptureState(one["state"]), "kind": CaptureKind(one["kind"])}) for one in found
+    ]
