@@ -1,11 +1,11 @@
 """What the archive has of a source, as a visit sees it: frozen when it begins, so that each visit decides for itself once."""
 
 import secrets
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from itertools import chain
 from uuid import UUID
 
 import numpy as np
@@ -39,9 +39,10 @@ PAGES_HELD = 64
 class PageTimes:
     """When addresses were captured: 16 bytes for each, found by a digest whose key nobody else knows."""
 
-    def __init__(self, found: Sequence[tuple[str, float]] | Any) -> None:
+    def __init__(self, found: Iterable[tuple[str, float]]) -> None:
         self._key = secrets.token_bytes(16)  # so that no address can be made to look like one that is known
-        pairs = np.array([(self._digest(url), at) for url, at in found], dtype=[("key", "<u8"), ("at", "<f8")])
+        made = ((self._digest(url), at) for url, at in found)
+        pairs = np.fromiter(made, dtype=[("key", "<u8"), ("at", "<f8")])
         pairs.sort(order=("key", "at"))
         self._keys, self._times = pairs["key"], pairs["at"]
 
@@ -88,8 +89,8 @@ class ArchiveKnown:
         seen = pages_captured(
             self.catalog, self.source_id, since=self.since if self.new else None, runs_of=self.continues
         )
-        times = [(url, one.captured_at.timestamp()) for one in seen for url in {one.url, one.final_url} if url]
-        return PageTimes(times + [(one.url, one.last_at.timestamp()) for one in self._given_up()])
+        times = ((url, one.captured_at.timestamp()) for one in seen for url in {one.url, one.final_url} if url)
+        return PageTimes(chain(times, ((one.url, one.last_at.timestamp()) for one in self._given_up())))
 
     @cached_property
     def _missing(self) -> list[MissingCapture]:

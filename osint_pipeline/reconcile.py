@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from storage.catalog import Catalog
@@ -50,28 +50,20 @@ def missing(catalog: Catalog, source_id: UUID, *, by_path: bool = False) -> list
     Not what robots.txt refuses or what is gone (404, 410). `by_path`: files are the same whatever their query, as
     Telegram's tokens change.
     """
-    url = func.split_part(captures.c.url, "?", 1) if by_path else captures.c.url
     since = datetime.now(UTC) - timedelta(days=LOOK_BACK_DAYS)
-    key = func.concat(captures.c.kind, " ", url)
-    mine = (captures.c.source_id == source_id) & (captures.c.captured_at >= since)
-    good = select(key.label("key"), func.max(captures.c.captured_at).label("at")).where(
-        mine, captures.c.state == CaptureState.CAPTURED
-    )
-    bad = select(
-        key.label("key"),
-        captures.c.url,
-        captures.c.kind,
-        captures.c.reason,
-        captures.c.id,
-        captures.c.run_id,
-        captures.c.captured_at,
-    ).where(mine, _in_vain())
-    later, wanted = good.group_by(key).subquery(), bad.subquery()
+    names = ("url", "kind", "reason", "id", "run_id", "captured_at")
     query = (
-        select(wanted)
-        .outerjoin(later, later.c.key == wanted.c.key)
-        .where(later.c.at.is_(None) | (later.c.at < wanted.c.captured_at))
-        .order_by(wanted.c.captured_at.desc(), wanted.c.id.desc())
+        select(
+            *(captures.c[name] for name in names),
+            func.concat(captures.c.kind, " ", _address(captures, by_path)).label("key"),
+        )
+        .where(
+            captures.c.source_id == source_id,
+            captures.c.captured_at >= since,
+            captures.c.state != CaptureState.CAPTURED,
+        )
+        .where(_in_vain(), ~_came_later(source_id, by_path))
+        .order_by(captures.c.captured_at.desc(), captures.c.id.desc())
         .limit(MOST)
     )
     newest: dict[str, MissingCapture] = {}
@@ -116,6 +108,21 @@ def silent_runs(catalog: Catalog, source_ids: Sequence[UUID]) -> dict[UUID, UUID
     with catalog.begin() as connection:
         found = connection.execute(newest).all()
     return {row.source_id: row.id for row in found if row.captured == 0 and row.outcome != Outcome.COMPLETE}
+
+
+def _came_later(source_id: UUID, by_path: bool) -> ColumnElement[bool]:
+    """Whether the same address was captured well since; found by the index of addresses, or by the source's captures."""
+    good = captures.alias()
+    same = [_address(good, by_path) == _address(captures, by_path), good.c.kind == captures.c.kind]
+    if not by_path:
+        same.append(func.left(good.c.url, 400) == func.left(captures.c.url, 400))
+    mine = (good.c.source_id == source_id) & (good.c.captured_at > captures.c.captured_at)
+    later = select(good.c.id).where(mine, good.c.state == CaptureState.CAPTURED, *same)
+    return later.correlate(captures).exists()
+
+
+def _address(table: FromClause, by_path: bool) -> ColumnElement[str]:
+    return func.split_part(table.c.url, "?", 1) if by_path else table.c.url
 
 
 def _in_vain() -> ColumnElement[bool]:
