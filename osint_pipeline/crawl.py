@@ -147,7 +147,10 @@ class RunExtension:
         self.run.unwant(request.meta["osint_capture"])
 
     def stumbled(self, failure: Failure, response: Response) -> None:
-        """A parser broke: our own fault, said so; what was recorded stays."""
+        """A parser broke: our own fault, said so; what was recorded stays. Without the catalogue nobody knows what to ask for."""
+        if isinstance(failure.value, StorageError):
+            self.run.break_off(failure.value)
+            end_crawl(self.crawler, "cannot_keep")
         log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
         self.run.unread.append(f"{response.url}: {failure.getErrorMessage()}")
         self.run.gave_up(response.meta["osint_capture"], State.FAILED, f"parser failed: {failure.getErrorMessage()}")
