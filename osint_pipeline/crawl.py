@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -16,9 +17,11 @@ from scrapy.utils.asyncio import AsyncioLoopingCall
 from twisted.python.failure import Failure
 
 from osint_pipeline.backpressure import Backpressure
+from osint_pipeline.conditions import given
 from osint_pipeline.errors import ExitUnusable, for_the_archive
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
+from osint_pipeline.limits import LIMIT, limits_of
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.pressure import Load
 from osint_pipeline.run import ROBOTS, Run
@@ -97,6 +100,8 @@ class RunExtension:
         self.crawler, self.run, self.own = crawler, run, own
         self.loop: AsyncioLoopingCall | None = None
         self.pressure = Backpressure(run, Throttle(crawler), drains=self.drains)
+        self.limits = limits_of(run.source, run.workspace.service)
+        self.limit: str | None = None
         self.flushing: asyncio.Future[Load] | None = None
         self.ending: asyncio.Future[None] | None = None
 
@@ -125,6 +130,8 @@ class RunExtension:
         run = _runs[crawler] = Run(workspace, source, attempt=source.attempt)
         if cls.begun:
             cls.begun(run.id)
+        spider.known = run.known or spider.known
+        spider.limit = source.limit_pages or spider.limit
         extension = cls.current = cls(crawler, run, own)
         connect = crawler.signals.connect
         connect(extension.scheduled, signals.request_scheduled)
@@ -153,7 +160,10 @@ class RunExtension:
         self.run.unwant(request.meta["osint_capture"])
 
     def stumbled(self, failure: Failure, response: Response) -> None:
-        """A parser broke: our own fault, said so; what was recorded stays."""
+        """A parser broke: our own fault, said so; what was recorded stays. Without the catalogue nobody knows what to ask for."""
+        if isinstance(failure.value, StorageError):
+            self.run.break_off(failure.value)
+            end_crawl(self.crawler, "cannot_keep")
         log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
         self.run.unread.append(f"{response.url}: {failure.getErrorMessage()}")
         self.run.gave_up(response.meta["osint_capture"], State.FAILED, f"parser failed: {failure.getErrorMessage()}")
@@ -179,10 +189,21 @@ class RunExtension:
             log.info("cannot keep what is captured: %s", error)  # the command says so at its end
             self.run.break_off(error if isinstance(error, Exception) else RuntimeError(str(error)))
             end_crawl(self.crawler, "cannot_keep")
+        self.end_at_limit()
         self.pressure.throttle.sweep()
 
+    def end_at_limit(self) -> None:
+        """End the crawl in order once it has taken as long or brought as much as it may."""
+        spent = datetime.now(UTC) - self.run.started_at
+        reached = self.limits.reached(spent_seconds=spent.total_seconds(), got_bytes=self.run.tally.bytes)
+        if reached and self.limit is None and self.ending is None:
+            self.limit = reached
+            self.pressure.throttle.pause()
+            self.pressure.throttle.abandon(reached)  # what waits its turn would take as long again
+            end_crawl(self.crawler, LIMIT)
+
     def closing(self, reason: str) -> None:
-        self.reason = None if reason == "finished" else reason
+        self.reason = None if reason in ("finished", LIMIT) else reason
 
     async def stopped(self) -> None:
         """End the run once the last answer is in."""
@@ -203,7 +224,7 @@ class RunExtension:
             await self.pressure.end()
         try:
             held = getattr(self.crawler.spider, "held_back", 0)
-            summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held)
+            summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held, limit=self.limit)
             if RunExtension.finished:
                 RunExtension.finished(summary)
         finally:
@@ -221,6 +242,10 @@ class CaptureMiddleware:
     def from_crawler(cls, crawler: Crawler) -> "CaptureMiddleware":
         return cls(crawler)
 
+    def process_request(self, request: Request) -> None:
+        """Send a request with the conditions of its own address."""
+        run_of(self.crawler).conditions.put_on(request, request.meta.get("osint_capture"))
+
     def process_response(self, request: Request, response: Response) -> Response:
         if capture := request.meta.get("osint_capture"):
             run_of(self.crawler).answered(
@@ -231,6 +256,7 @@ class CaptureMiddleware:
                 or None,
                 refs=request.meta["osint_records"],
                 unread="stored" in response.flags,
+                given=given(response.headers.get("ETag"), response.headers.get("Last-Modified")),
             )
         return response
 
@@ -259,7 +285,7 @@ class ReadingPipeline:
         return cls(crawler)
 
     def process_item(self, item: Reading) -> Reading:
-        run_of(self.crawler).read(item.capture, item.page, item.trouble, will_render=item.will_render)
+        run_of(self.crawler).read(item.capture, item.page, item.trouble, will_render=item.will_render, aside=item.aside)
         return item
 
 

@@ -177,7 +177,7 @@ class _Crawls:
         await runner.crawl(
             self._crawler,
             url=source.pages,
-            limit=source.limit_pages or self.limit,
+            limit=self.limit,
             since=self.since,
             render=source.render,
         )

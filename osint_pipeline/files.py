@@ -29,6 +29,14 @@ class MediaFiles:
             else:
                 self._waiting.setdefault(row.url, []).append(row.id)
 
+    def expect(self, url: str, media: Iterable[UUID]) -> None:
+        """Note rows of the catalogue that wait for a file which is asked for again."""
+        for media_id in media:
+            if media_id in self._stored:  # asked for twice: the other request stands
+                continue
+            self._stored[media_id] = StoredMedia(id=media_id, state=MediaState.FAILED, file_capture_id=None)
+            self._waiting.setdefault(url, []).append(media_id)
+
     def captured(self, url: str, row: CaptureRow) -> None:
         """Note the end of a file's capture, asked for at `url`."""
         self._finished[url] = row
@@ -45,7 +53,8 @@ class MediaFiles:
         """Take the results that can be written now."""
         ready = [(media_id, row) for media_id, row in self._due if media_id in self._stored]
         self._due = [one for one in self._due if one[0] not in self._stored]
-        return tuple(_result(self._stored.pop(media_id).id, row) for media_id, row in ready)
+        stored = [(self._stored.pop(media_id), row) for media_id, row in ready]
+        return tuple(_result(one.id, row) for one, row in stored if one.state is not MediaState.CAPTURED)
 
 
 def _result(media_id: UUID, row: CaptureRow) -> MediaResult:

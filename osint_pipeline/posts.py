@@ -1,11 +1,12 @@
 """Turns what a parser read into the catalogue's rows, and keeps the ids that a channel showed."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from itertools import pairwise
 from uuid import UUID
 
 from spiders.page import Media, MediaKind, Origin, Page, Post
+from spiders.span import Span, common, looked_at, merged, without
 from storage.rows import Batch, GapRow, MediaRow, MediaState, PageMediaRow, PostRow
 
 
@@ -70,27 +71,41 @@ def _origin(origin: Origin | None) -> dict[str, str | None] | None:
 
 
 class ChannelIds:
-    """Collects the ids of the posts that a run saw, and says which ids between them it did not see."""
+    """Collects the ids that a run looked at, and says which of them it did not see."""
 
     def __init__(self) -> None:
         self._seen: dict[str, set[int]] = {}
+        self._skipped: dict[str, list[Span]] = {}
+        self._looked: dict[str, list[Span]] = {}
 
-    def saw(self, page: Page) -> None:
-        """Note the ids of a page that knows its channel; those of albums are all counted."""
+    def saw(self, page: Page, within: Sequence[Span] | None = None) -> None:
+        """Note the ids of a page that knows its channel; those of albums are all counted.
+
+        `within`: the page was looked at once more, and says nothing new of what lies outside of these ids.
+        """
         if page.channel is None:
             return
         ids = self._seen.setdefault(page.channel, set())
         for post in page.posts:
             ids.update(int(one) for one in (post.post_id, *post.post_ids) if one.isdecimal())
+        skipped: Iterable[Span] = (Span(gap.first, gap.last) for gap in page.gaps)
+        self._skipped.setdefault(page.channel, []).extend(skipped if within is None else common(skipped, within))
+        if within is None and (span := looked_at(page)):
+            self._looked.setdefault(page.channel.lower(), []).append(span)
 
-    def gaps(self, run_id: UUID, source_id: UUID) -> tuple[GapRow, ...]:
-        """List the gaps between the lowest and the highest id seen. Never a proof of deletion."""
-        found = []
-        for channel, ids in self._seen.items():
-            ordered = sorted(ids)
-            found += [
-                GapRow(run_id=run_id, source_id=source_id, channel=channel, first=left + 1, last=right - 1)
-                for left, right in pairwise(ordered)
-                if right - left > 1
-            ]
-        return tuple(found)
+    @property
+    def looked(self) -> dict[str, tuple[Span, ...]]:
+        """Say which ids of each channel the run's pages cover, by the channel's name in small letters."""
+        return {channel: merged(spans) for channel, spans in self._looked.items()}
+
+    def gaps(self) -> dict[str, tuple[Span, ...]]:
+        """List what the pages skip and no other page shows. Never a proof of deletion."""
+        found = {channel: without(merged(spans), self._seen[channel]) for channel, spans in self._skipped.items()}
+        return {channel: spans for channel, spans in found.items() if spans}
+
+
+def gap_rows(run_id: UUID, source_id: UUID, channel: str, spans: Iterable[Span]) -> tuple[GapRow, ...]:
+    """Make the rows of a channel's gaps."""
+    return tuple(
+        GapRow(run_id=run_id, source_id=source_id, channel=channel, first=one.first, last=one.last) for one in spans
+    )

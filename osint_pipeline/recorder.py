@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from osint_pipeline.conditions import Conditions
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.files import MediaFiles
 from osint_pipeline.journal import Journal
@@ -39,7 +40,9 @@ class Recorder:
         known: KnownPayloads,
         pictures: PictureLinks,
         tally: Tally,
+        conditions: Conditions,
     ) -> None:
+        self.conditions = conditions
         self.run, self.series, self.journal = run, series, journal
         self.known, self.pictures, self.tally = known, pictures, tally
         self.files = MediaFiles()
@@ -54,7 +57,7 @@ class Recorder:
         self._open[capture] = []
 
     def exchange(self, exchange: Exchange, capture: UUID | None) -> RecordRef:
-        """Append a request and its response; a payload that the archive has becomes a revisit record."""
+        """Append a request and its response; a payload that the archive has, and a 304, become revisit records."""
         exchange = replace(exchange, capture=capture)
         payload = payload_of(exchange) if exchange.response is not None else None
         original = self._original(exchange, payload)
@@ -87,6 +90,11 @@ class Recorder:
         """Note the files that a page names."""
         with self._lock:
             self.files.named(rows)
+
+    def expect_file(self, url: str, media: Iterable[UUID]) -> None:
+        """Note rows of the catalogue that wait for a file which is asked for again."""
+        with self._lock:
+            self.files.expect(url, media)
 
     def end_file(self, url: str, row: CaptureRow) -> None:
         """Note the end of the capture of a file asked for at `url`."""
@@ -148,10 +156,13 @@ class Recorder:
         with self._lock:
             self.files.committed(batch, committed)
             self.tally.edited += committed.edited
+        self.conditions.committed(batch.captures)
 
     def _original(self, exchange: Exchange, payload: PayloadDigest | None) -> Original | None:
-        if payload is None or payload.size_bytes == 0 or exchange.truncated:
+        if payload is None or exchange.truncated:
             return None
+        if payload.size_bytes == 0:
+            return self.conditions.original(exchange.capture, exchange.url, payload.head)
         return self.known.find(payload.sha256)
 
     def _keep(self, ref: RecordRef, capture: UUID | None) -> None:

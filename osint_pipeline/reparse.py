@@ -15,6 +15,7 @@ from osint_pipeline.retrieve import Archive
 from osint_pipeline.run import this_process
 from osint_pipeline.technical import software
 from osint_pipeline.workspace import Workspace
+from storage.drafts import NOT_MODIFIED_STATUS
 from storage.finding import list_sources
 from storage.ids import new_id
 from storage.journal import RunEnd
@@ -68,6 +69,7 @@ class _Rereading:
 
     def _captures(self) -> list[UUID]:
         mine = (captures.c.source_id == self.source.id) & captures.c.kind.in_(READ) & captures.c.state.in_(STATES)
+        mine &= captures.c.status.is_distinct_from(NOT_MODIFIED_STATUS)  # its original is read as itself
         with self.workspace.catalog.begin() as connection:
             found = connection.execute(
                 select(captures.c.id).where(mine).order_by(captures.c.captured_at, captures.c.id)

@@ -10,6 +10,7 @@ from osint_pipeline.posts import page_batch
 from osint_pipeline.retrieve import Archive
 from spiders import news, telegram, video
 from spiders.page import Page, Verdict
+from storage.drafts import NOT_MODIFIED_STATUS
 from storage.exchange import RecordRef, RecordType
 from storage.loading import load_records
 from storage.records import payload, read_record
@@ -95,6 +96,8 @@ def _by_answer(last: RecordRef | None) -> tuple[CaptureState, str] | None:
         return CaptureState.FAILED, "no answer came"
     if last.truncated:
         return CaptureState.TRUNCATED, f"cut: {last.truncated}"
+    if last.type is RecordType.REVISIT and last.status == NOT_MODIFIED_STATUS:
+        return CaptureState.CAPTURED, "not modified since the archived answer that its record refers to"
     if last.status and 300 <= last.status < 400:
         return CaptureState.FAILED, "not reached: its process ended before the redirect was followed"
     if last.status and (known := by_status(last.status)):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from uuid import UUID
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
+from osint_pipeline.conditions import Conditions, Given
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.errors import for_the_archive
 from osint_pipeline.guarantees import last
+from osint_pipeline.history import COVERED, History, as_detail
 from osint_pipeline.journal import Journal
+from osint_pipeline.known import ArchiveKnown
 from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
-from osint_pipeline.posts import ChannelIds, page_batch
+from osint_pipeline.posts import ChannelIds, gap_rows, page_batch
 from osint_pipeline.recorder import RESPONSES, Recorder
 from osint_pipeline.retrieve import stands
 from osint_pipeline.source import Source
@@ -26,7 +29,9 @@ from osint_pipeline.technical import configuration, digest_of, software, warc_in
 from osint_pipeline.way import noted, way_of
 from osint_pipeline.workspace import Workspace
 from spiders.page import LayoutChanged, Page, Verdict
+from spiders.span import minus
 from storage.catalog import Catalog
+from storage.drafts import NOT_MODIFIED_STATUS
 from storage.errors import StorageError
 from storage.exchange import RecordRef
 from storage.ids import new_id
@@ -35,6 +40,7 @@ from storage.manifest import SealedWarc
 from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow, WarcState
 from storage.rows import CaptureState as State
 from storage.spool import WarcSeries
+from storage.validators import Validators
 
 ROBOTS = "robots.txt"
 
@@ -51,6 +57,7 @@ class Wanted:
     final_url: str | None = None
     status: int | None = None
     media_type: str | None = None
+    given: Given | None = None
     refs: list[RecordRef] = field(default_factory=list)
 
 
@@ -77,6 +84,7 @@ class Run:
         self._wanted: dict[UUID, Wanted] = {}
         stored = workspace.catalog.ensure_source(_source_row(source, self.started_at))
         self.source_id = stored.id
+        self.known, self.conditions = self._what_is_known()
         row = RunRow(
             id=self.id,
             source_id=self.source_id,
@@ -91,6 +99,33 @@ class Run:
         self.journal = Journal(self.series, workspace.catalog, row, stored)
         self.journal.begin()
         self.recorder = self._make_recorder()
+
+    def _what_is_known(self) -> tuple[ArchiveKnown | None, Conditions]:
+        """Look at what the archive has of the source, where the run asks only for what it has not."""
+        workspace, source, service = self.workspace, self.source, self.workspace.service
+        asks = source.new and not source.continues and service.validator_hours > 0
+        hours = service.validator_hours, min(service.again_hours, service.validator_hours)
+        since, lists_since = (self.started_at - timedelta(hours=one) if asks else None for one in hours)
+        conditions = Conditions(
+            workspace.catalog,
+            self.source_id,
+            since=since,
+            lists_since=lists_since,
+            stands=partial(stands, workspace),
+        )
+        self.detail |= {"new": source.new, "continues": [str(one) for one in source.continues]}
+        if not source.new and not source.continues:
+            return None, conditions
+        known = ArchiveKnown(
+            workspace.catalog,
+            service,
+            self.source_id,
+            started_at=self.started_at,
+            new=source.new,
+            continues=source.continues,
+            backfill_pages=source.backfill_pages or 0,
+        )
+        return known, conditions
 
     def _open_series(self, attempt: int) -> WarcSeries:
         service, source = self.workspace.service, self.source
@@ -120,6 +155,7 @@ class Run:
             known=KnownPayloads(catalog, partial(stands, self.workspace)),
             pictures=PictureLinks(catalog, radius_bits=radius, limit_pixels=pixels, tally=self.tally),
             tally=self.tally,
+            conditions=self.conditions,
         )
 
     def want(self, url: str, kind: str, parent: UUID | None = None) -> UUID:
@@ -128,6 +164,8 @@ class Run:
         self._wanted[wanted.id] = wanted
         self.tally.wanted += 1
         self.recorder.open(wanted.id)
+        if self.known and kind in ("file", "media"):
+            self.recorder.expect_file(url, self.known.waiting_media(url))
         return wanted.id
 
     def unwant(self, capture: UUID) -> None:
@@ -145,16 +183,21 @@ class Run:
         media_type: str | None,
         refs: list[RecordRef],
         unread: bool = False,
+        given: Given | None = None,
     ) -> None:
         """Take the final answer. A page stays open until it is read; anything else is closed here.
 
-        `unread`: the answer is recorded, but was too large to be handed to a reader.
+        `unread`: the answer is recorded, but was too large to be handed to a reader. `given`: what it is known by.
         """
         wanted = self._wanted.get(capture)
         if wanted is None:
             return  # the run has ended meanwhile, and counted it as not reached
         wanted.final_url, wanted.status, wanted.media_type, wanted.refs = url, status, media_type, refs
-        if any(ref.truncated for ref in refs[-1:]):
+        wanted.given = given
+        if status == NOT_MODIFIED_STATUS:
+            stands, reason = self.conditions.answered_304(capture, url, refs)
+            self._close(wanted, State.CAPTURED if stands else State.FAILED, reason=reason)
+        elif any(ref.truncated for ref in refs[-1:]):
             self._close(wanted, State.TRUNCATED, reason=f"cut: {refs[-1].truncated}")
         elif known := by_status(status):
             state, reason = known
@@ -175,9 +218,15 @@ class Run:
             self._close(wanted, state, reason=reason)
 
     def read(
-        self, capture: UUID, page: Page | None, trouble: LayoutChanged | None, *, will_render: bool = False
+        self,
+        capture: UUID,
+        page: Page | None,
+        trouble: LayoutChanged | None,
+        *,
+        will_render: bool = False,
+        aside: bool = False,
     ) -> None:
-        """Take what a parser read from a capture, and close the capture."""
+        """Take what a parser read from a capture, and close the capture; `aside` as in spiders.known.Slice."""
         wanted = self._wanted.get(capture)
         if wanted is None:
             return  # closed by its status: a refusal or an error page says nothing else
@@ -192,7 +241,7 @@ class Run:
         if page.verdict is Verdict.SHELL and not will_render:
             self.unread.append(f"{wanted.url} shows its content only with scripts")
         if page.verdict is Verdict.CONTENT:
-            self._keep_posts(wanted, page)
+            self._keep_posts(wanted, page, aside)
 
     def flush(self) -> None:
         """Sync and commit; see Recorder.flush."""
@@ -203,15 +252,16 @@ class Run:
         """Where blocks too large for memory belong while the run goes on."""
         return self.series.scratch
 
-    def end(self, *, reason: str | None = None, held_back: int = 0) -> Summary:
-        """Close what is still open, seal, and write down how the run ended.
+    def end(self, *, reason: str | None = None, held_back: int = 0, limit: str | None = None) -> Summary:
+        """Close what is still open, seal, and write down how the run ended. `limit` says which other than that of pages.
 
         Where something can no longer be kept the WARCs stay in the spool for `osint recover`, and the summary says why.
         """
         for wanted in list(self._wanted.values()):
-            self._close(wanted, State.FAILED, reason=f"not reached: {reason or 'the crawl ended first'}")
+            self._close(wanted, State.FAILED, reason=f"not reached: {reason or limit or 'the crawl ended first'}")
         self._commit_the_rest()
-        limit = f"stopped at the limit of pages; {held_back} more were known" if held_back else None
+        if held_back and limit is None:
+            limit = f"stopped at the limit of pages; {held_back} more were known"
         ended = self._how_it_ended(reason, limit)
         whole = False
         with self._noting():
@@ -270,11 +320,22 @@ class Run:
         """Commit the last captures; what fails is noted."""
         with self._noting():
             self.recorder.pictures.close()
-            gaps = self.channels.gaps(self.id, self.source_id)
-            self.tally.gaps = sum(gap.last - gap.first + 1 for gap in gaps)
-            self.recorder.add(Batch(gaps=gaps))
+            self._note_history()
             while self.recorder.flush():
                 pass
+
+    def _note_history(self) -> None:
+        """Keep which ids of channels were looked at, and the gaps among them that enough runs have not confirmed yet."""
+        history = History(self.workspace.catalog, self.workspace.service, self.source_id)
+        for channel, spans in self.channels.gaps().items():
+            self.tally.gaps += sum(span.last - span.first + 1 for span in spans)
+            open_still = minus(spans, history.confirmed_gaps(channel))
+            self.recorder.add(Batch(gaps=gap_rows(self.id, self.source_id, channel, open_still)))
+        if looked := self.channels.looked:
+            names = history.before.keys() | looked.keys()
+            self.detail[COVERED] = {
+                name: as_detail((*history.before.get(name, ()), *looked.get(name, ()))) for name in sorted(names)
+            }
 
     def _seal(self, whole: bool) -> list[SealedWarc]:
         """Seal; the catalogue knows WARCs only once it has all that is in them: the others are for `osint recover`."""
@@ -285,14 +346,16 @@ class Run:
                 register_sealed(self.workspace.catalog, warc, self.id)
         return sealed
 
-    def _keep_posts(self, wanted: Wanted, page: Page) -> None:
-        self.channels.saw(page)
+    def _keep_posts(self, wanted: Wanted, page: Page, aside: bool) -> None:
+        self.channels.saw(page, self.known.history.covered(page.channel) if self.known and aside else None)
         batch = page_batch(page, capture=wanted.id, source_id=self.source_id, seen_at=_time_of(wanted))
         media = [*(one for post in batch.posts for one in post.media), *(one.media for one in batch.media)]
         self.tally.posts += len(batch.posts)
         self.tally.media += len(media)
         self.tally.not_offered += sum(one.url is None for one in media)
         self.recorder.name_files(media)
+        for url, row in (self.known.captured_files(page) if self.known else {}).items():
+            self.recorder.end_file(url, row)
         self.recorder.add(batch)
 
     def _close(
@@ -319,9 +382,25 @@ class Run:
             parent=wanted.parent,
             truncated=last.truncated if last else None,
         )
+        if wanted.given and last and state is State.CAPTURED and (verdict is Verdict.CONTENT or wanted.kind == "file"):
+            self._note_validators(wanted, wanted.given, last)
         self.recorder.close(row)
         if wanted.kind != "page":
             self.recorder.end_file(wanted.url, row)
+
+    def _note_validators(self, wanted: Wanted, given: Given, ref: RecordRef) -> None:
+        """Keep what a whole answer is known by; that there is nothing is news only where something was sent."""
+        if wanted.status != 200 or ref.truncated or wanted.final_url is None:
+            return
+        if given != Given() or self.conditions.sent(wanted.id, wanted.final_url):
+            validators = Validators(
+                url=wanted.final_url,
+                ref=ref,
+                seen_at=_time_of(wanted),
+                etag=given.etag,
+                last_modified=given.last_modified,
+            )
+            self.conditions.note(wanted.id, validators)
 
 
 def this_process(machine: str) -> str:

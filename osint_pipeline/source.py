@@ -18,7 +18,8 @@ class Source:
     """`slug` is ASCII and stands in the archive's keys; `robots` is "obey" or "ignore:<reason>".
 
     Limits of None are those of the settings. `backfill_pages`: how many pages of older history a visit may add.
-    `attempt` counts the processes that began this visit; `continues` are the runs of those that did not end it.
+    `new`: ask only for what the archive does not have. `attempt` counts the processes that began this visit; `continues`
+    are the runs of those that did not end it: what they captured is not asked for again.
     """
 
     url: str
@@ -33,6 +34,7 @@ class Source:
     limit_seconds: int | None = None
     backfill_pages: int | None = None
     attempt: int = 1
+    new: bool = False
     continues: tuple[UUID, ...] = ()
 
 
@@ -61,7 +63,9 @@ def slug_of(url: str) -> str:
     return f"{readable or 'source'}-{sha256(url.encode()).hexdigest()[:8]}"
 
 
-def make_sources(urls: list[str], *, spider: str | None, render: str, robots: str, proxy: str | None) -> list[Source]:
+def make_sources(
+    urls: list[str], *, spider: str | None, render: str, robots: str, proxy: str | None, new: bool = False
+) -> list[Source]:
     """Group URLs into sources: one for each channel, outlet or video; one for each host's list of single pages.
 
     Raises UnusableUrl for the first URL that cannot be visited; nothing has been fetched then.
@@ -77,7 +81,7 @@ def make_sources(urls: list[str], *, spider: str | None, render: str, robots: st
         known = sources.get((name, key))
         pages = (*(known.pages if known else ()), address)
         sources[name, key] = Source(
-            url=key, slug=slug_of(key), spider=name, render=render, robots=robots, proxy=proxy, pages=pages
+            url=key, slug=slug_of(key), spider=name, render=render, robots=robots, proxy=proxy, pages=pages, new=new
         )
     return list(sources.values())
 
@@ -123,6 +127,7 @@ def watched_source(watched: Watched, *, robots: str, proxy: str | None) -> Sourc
         limit_bytes=watch.limit_bytes,
         limit_seconds=watch.limit_seconds,
         backfill_pages=watch.backfill_pages,
+        new=True,
     )
 
 

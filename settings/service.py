@@ -138,6 +138,20 @@ class Service:
     limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
     import_limit_bytes: int = _say(20 << 20, "a larger list of sources is not imported", at_least=1, at_most=1 << 30)
     import_limit_rows: int = _say(50_000, "a longer list of sources is not imported", at_least=1, at_most=10_000_000)
+    visit_seconds: int = _say(1800, "how long a visit of a watched source may take", at_least=1)
+    visit_bytes: int = _say(20_000_000_000, "how much a visit of a watched source may bring", at_least=1)
+    again_hours: float = _say(168.0, "a visit asks again for pages that were captured longer ago than this", at_least=0)
+    validator_hours: float = _say(
+        720.0, "after this a page is asked without ETag and Last-Modified; 0: always", at_least=0
+    )
+    overlap_pages: int = _say(
+        1, "pages of known posts that a visit of a channel asks besides the first", at_least=0, at_most=1000
+    )
+    missing_tries: int = _say(3, "visits that ask for what an earlier one did not get", at_least=0, at_most=1000)
+    gap_tries: int = _say(
+        3, "visits that look at a gap of a channel's ids before it is confirmed", at_least=1, at_most=1000
+    )
+    gap_pages: int = _say(5, "pages that a visit asks for gaps and failed files of old posts", at_least=0, at_most=1000)
     log_level: str = _say("warning", "debug, info, warning or error")
 
 

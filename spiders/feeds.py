@@ -53,8 +53,15 @@ def _json_link(item: dict[str, Any], url: str) -> Link | None:
     named = (absolute(url, each) for key in ("url", "external_url", "id") if isinstance(each := item.get(key), str))
     link, raw = next((each for each in named if each), None), item.get("date_published")
     published = date_of(raw) if isinstance(raw, str) else None
-    return (
-        Link(kind=LinkKind.ARTICLE, url=link, title=_line(item.get("title")), published_at=published) if link else None
+    changed = item.get("date_modified")
+    if not link:
+        return None
+    return Link(
+        kind=LinkKind.ARTICLE,
+        url=link,
+        title=_line(item.get("title")),
+        published_at=published,
+        updated_at=date_of(changed) if isinstance(changed, str) else None,
     )
 
 
@@ -91,11 +98,17 @@ def _entry(entry: Any, url: str) -> Link | None:
     link = next((each for href in named if isinstance(href, str) and (each := absolute(url, href))), None)
     if not link:
         return None
-    return Link(kind=LinkKind.ARTICLE, url=link, title=_line(entry.get("title")), published_at=_entry_date(entry))
+    return Link(
+        kind=LinkKind.ARTICLE,
+        url=link,
+        title=_line(entry.get("title")),
+        published_at=_entry_date(entry, "published", "created", "updated"),
+        updated_at=_entry_date(entry, "updated"),
+    )
 
 
-def _entry_date(entry: Any) -> datetime | None:
-    for name in ("published", "created", "updated"):  # dict.get: the mapping of its own warns about old names
+def _entry_date(entry: Any, *names: str) -> datetime | None:
+    for name in names:  # dict.get: the mapping of its own warns about old names
         if parsed := dict.get(entry, f"{name}_parsed"):
             try:
                 return datetime.fromtimestamp(calendar.timegm(parsed), UTC)
@@ -175,8 +188,9 @@ def _located(root: Element, url: str, kind: LinkKind) -> Iterator[Link]:
         for each in entry.iter():
             fields.setdefault(_name(each), (each.text or "").strip())
         if link := absolute(url, fields.get("loc")):
-            at = date_of(fields.get("publication_date")) or date_of(fields.get("lastmod"))
-            yield Link(kind=kind, url=link, title=fields.get("title") or None, published_at=at)
+            changed = date_of(fields.get("lastmod"))
+            at = date_of(fields.get("publication_date")) or changed
+            yield Link(kind=kind, url=link, title=fields.get("title") or None, published_at=at, updated_at=changed)
 
 
 def _plain_list(plain: bytes, url: str) -> tuple[Link, ...]:

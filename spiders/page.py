@@ -120,12 +120,16 @@ class LinkKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """Where to go next. `published_at` where the page tells it, so that --since can stop there."""
+    """Where to go next. `published_at` where the page tells it, so that --since can stop there.
+
+    `updated_at` is when what lies there last changed, where a feed or sitemap tells it.
+    """
 
     kind: LinkKind
     url: str
     title: str | None = None
     published_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

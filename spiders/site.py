@@ -11,25 +11,52 @@ from uuid import UUID
 from scrapy import Request, Spider
 from scrapy.http import Response
 
+from spiders.known import Known, Missing, Nothing
 from spiders.page import LayoutChanged, Link, LinkKind, Media, MediaKind, Page, Verdict
 
 RENDER = ("never", "auto", "always")
 FILE_SUFFIXES = {".mp4", ".webm", ".m4v", ".mov", ".ogg", ".ogv", ".oga", ".mp3", ".m4a", ".jpg", ".png", ".webp"}
 MEDIA_PRIORITY = 10  # media addresses expire within hours: fetch them before more pages
 WITHOUT_FILE = {MediaKind.AVATAR}
+NOT_MODIFIED = 304
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """An item: what was read from one capture; `page` is None where the page could not be read, `trouble` says why.
 
-    `will_render` where the page is a shell and the browser was asked for it.
+    `will_render` where the page is a shell and the browser was asked for it; `aside` as in Slice.
     """
 
     capture: UUID
     page: Page | None
     trouble: LayoutChanged | None = None
     will_render: bool = False
+    aside: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """How far a way back in time goes on: so many pages (`left`), or until known ground where that is None.
+
+    The main one goes on a little behind known ground, where recent posts may have been edited. `aside`: see Slice.
+    """
+
+    left: int | None = None
+    main: bool = True
+    aside: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it ends at known ground."""
+        return self.left is None
+
+    def after(self, *, ground: bool, overlap_pages: int) -> "Walk | None":
+        """Say how the way goes on behind a page; None where it ends."""
+        left = (overlap_pages if self.main else 0) if self.left is None and ground else self.left
+        if left is None:
+            return self
+        return Walk(left=left - 1, main=self.main) if left > 0 else None
 
 
 class SiteSpider(Spider):
@@ -53,7 +80,8 @@ class SiteSpider(Spider):
             raise ValueError(f"render={render!r} is none of {', '.join(RENDER)}")
         self.render = render
         self.asked = 0
-        self._known: set[str] = set()
+        self.known: Known = Nothing()  # what the archive has; the trunk gives one that knows more
+        self._seen: set[str] = set()
         self.held_back = 0
 
     def read(self, body: bytes, url: str, content_type: str | None) -> Page:
@@ -68,23 +96,45 @@ class SiteSpider(Spider):
         for url in self.seeds:
             if request := self.ask(self.address(url)):
                 yield request
+        for request in self.open_ends():
+            yield request
 
-    def ask(self, url: str, *, rendered: bool = False) -> Request | None:
-        """Make the request for a page; None where it was asked for before, or the limit of pages is reached."""
-        if not rendered and url in self._known:
+    def open_ends(self) -> Iterator[Request]:
+        """Ask for the feeds that earlier visits found, and for what they did not get."""
+        for url in self.known.feeds():
+            if LinkKind.FEED in self.follows and (request := self.ask(url)):
+                yield request
+        for one in self.known.missing():
+            if again := self.ask_again(one):
+                yield again
+
+    def ask_again(self, one: Missing) -> Request | None:
+        """Make the request for what an earlier visit did not get."""
+        if one.kind in ("file", "media"):
+            fetch = "media" if one.kind == "media" else "wire"
+            meta = {"osint_kind": one.kind, "osint_fetch": fetch, "osint_leaf": True}
+            return Request(one.url, callback=self.keep, errback=self.lose, meta=meta)
+        return self.ask(one.url, rendered=one.kind == "rendered")
+
+    def ask(self, url: str, *, rendered: bool = False, walk: Walk | None = None, leaf: bool = False) -> Request | None:
+        """Make the request for a page; None where it was asked for before, or the limit of pages is reached.
+
+        `leaf`: it is asked for its own sake, not for its links.
+        """
+        if not rendered and url in self._seen:
             return None
         if self.asked >= self.limit:
             self.held_back += 1
             return None
         self.asked += 1
-        self._known.add(url)
+        self._seen.add(url)
         fetch = "browser" if rendered or (self.render == "always" and self.fetch == "wire") else self.fetch
         kind = "rendered" if fetch == "browser" else "page"
         return Request(
             url,
             callback=self.parse,
             errback=self.lose,
-            meta={"osint_kind": kind, "osint_fetch": fetch},
+            meta={"osint_kind": kind, "osint_fetch": fetch, "osint_walk": walk or Walk(), "osint_leaf": leaf},
             dont_filter=rendered,
         )
 
@@ -93,7 +143,8 @@ class SiteSpider(Spider):
         assert media.url is not None
         suffix = PurePosixPath(urlsplit(media.url).path).suffix.lower()
         player = media.kind is MediaKind.VIDEO and suffix not in FILE_SUFFIXES
-        meta = {"osint_kind": "media" if player else "file", "osint_fetch": "media" if player else "wire"}
+        meta: dict[str, Any] = {"osint_kind": "media" if player else "file", "osint_leaf": True}
+        meta["osint_fetch"] = "media" if player else "wire"
         return Request(media.url, callback=self.keep, errback=self.lose, priority=MEDIA_PRIORITY, meta=meta)
 
     def keep(self, response: Response) -> None:
@@ -104,6 +155,9 @@ class SiteSpider(Spider):
 
     def parse(self, response: Response) -> Iterator[Reading | Request]:
         capture: UUID = response.meta["osint_capture"]
+        if response.status == NOT_MODIFIED:
+            yield from self.unchanged(response.url)
+            return
         try:
             page = self.read(response.body, response.url, _content_type(response))
         except LayoutChanged as error:
@@ -114,20 +168,43 @@ class SiteSpider(Spider):
         again = None
         if page.verdict is Verdict.SHELL and self.render == "auto" and response.meta["osint_fetch"] == "wire":
             again = self.ask(response.url, rendered=True)
-        yield Reading(capture=capture, page=page, will_render=again is not None)
+        walk: Walk = response.meta.get("osint_walk") or Walk()
+        yield Reading(capture=capture, page=page, will_render=again is not None, aside=walk.aside)
         if again:
             yield again
             return
-        yield from self.next_requests(page)
+        yield from self.next_requests(page, walk)
 
-    def next_requests(self, page: Page) -> Iterator[Request]:
+    def unchanged(self, url: str) -> Iterator[Request]:
+        """A page that has not changed leads nowhere that an earlier visit did not go."""
+        return iter(())
+
+    def next_requests(self, page: Page, walk: Walk) -> Iterator[Request]:
         """List the requests that a page leads to: its media, then the links that this site follows."""
+        have = self.known.files(page)
         for media in (*page.media, *(media for post in page.posts for media in post.media)):
-            if media.url and media.kind not in WITHOUT_FILE and media.url.startswith(("http://", "https://")):
+            offered = media.url is not None and media.url.startswith(("http://", "https://"))
+            if offered and media.kind not in WITHOUT_FILE and media.url not in have:
                 yield self.ask_file(media)
-        for link in page.links:
-            if link.kind in self.follows and self.wants(link, page) and (request := self.ask(link.url)):
+        yield from self.links_to_follow(page, walk)
+
+    def links_to_follow(self, page: Page, walk: Walk) -> Iterator[Request]:
+        """Follow links to articles that are not known, and to older pages while there are any, or none are named."""
+        wanted = [link for link in page.links if link.kind in self.follows and self.wants(link, page)]
+        articles = {link.url for link in wanted if link.kind is LinkKind.ARTICLE}
+        known = {link.url for link in wanted if self._is_known(link)}
+        older = not articles or bool(articles - known) or self.known.onward(page)
+        for link in wanted:
+            if link.url in known or (link.kind is LinkKind.OLDER and not older):
+                continue
+            if request := self.ask(link.url, leaf=link.kind is LinkKind.ARTICLE):
                 yield request
+
+    def _is_known(self, link: Link) -> bool:
+        """An article is known by its address; of a sitemap only the one that says when it changed."""
+        if link.kind is LinkKind.SITEMAP and link.updated_at is None:
+            return False
+        return link.kind in (LinkKind.ARTICLE, LinkKind.SITEMAP) and self.known.page(link.url, link.updated_at)
 
     def wants(self, link: Link, page: Page) -> bool:
         """Tell whether a link still lies within --since."""

@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 from spiders.page import Gap, LayoutChanged, Link, LinkKind, Media, MediaKind, Page, Post, Verdict
 from spiders.reading import Element, text_of, tree_of, web_url
+from spiders.telegram_address import history_url as history_url
 from spiders.telegram_address import is_private, wanted, wanted_url
 from spiders.telegram_address import matches as matches
 from spiders.telegram_blocks import PLATFORM, Fact, read_message, read_view

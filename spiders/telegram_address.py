@@ -66,6 +66,11 @@ def wanted_url(url: str) -> str:
     return path + ("?" + cursor if cursor else "")
 
 
+def history_url(url: str, name: str, before: int) -> str:
+    """Name the page of a channel's history that shows what lies below an id; `url` is any address of the same host."""
+    return f"{wanted(url).base}/s/{name}?before={before}"
+
+
 def matches(url: str) -> bool:
     """Tell whether this module reads an address. Invites match too: their card says why they cannot be read."""
     text = url.strip()

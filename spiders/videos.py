@@ -6,7 +6,7 @@ from scrapy import Request
 
 from spiders import video
 from spiders.page import Page
-from spiders.site import SiteSpider
+from spiders.site import SiteSpider, Walk
 
 
 class VideoSpider(SiteSpider):
@@ -18,6 +18,6 @@ class VideoSpider(SiteSpider):
     def read(self, body: bytes, url: str, content_type: str | None) -> Page:
         return video.parse_info(body, url)
 
-    def next_requests(self, page: Page) -> Iterator[Request]:
+    def next_requests(self, page: Page, walk: Walk) -> Iterator[Request]:
         """The media fetcher has the file already."""
         return iter(())

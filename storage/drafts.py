@@ -15,6 +15,8 @@ from storage.http import PayloadDigest, split
 from storage.ids import new_id
 
 IDENTICAL_PAYLOAD = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
+NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
+NOT_MODIFIED_STATUS = 304
 FRAMING_FIELD = "Payload-Framing"  # our extension: why a body called chunked was digested as it came
 LENGTH_FIELD = "OSINT-Payload-Bytes"  # our extension: the length of the payload that a revisit leaves out
 CAPTURE_FIELD = "OSINT-Capture"  # our extension: the capture that a record belongs to
@@ -148,6 +150,8 @@ def _response(
     exchange: Exchange, block: Block, payload: PayloadDigest, original: Original | None, draft: Draft
 ) -> Draft:
     head = payload.head
+    if original is not None and head is not None and head.status == NOT_MODIFIED_STATUS:
+        return _not_modified(exchange, block, payload, original, draft)
     if original is None:
         _type(draft, RecordType.RESPONSE, block, payload.block_sha256, "application/http; msgtype=response")
     else:
@@ -177,13 +181,35 @@ def _revisit(draft: Draft, original: Original, payload: PayloadDigest) -> None:
     block = payload.head.raw if payload.head else b""
     block_sha256 = hashlib.sha256(block).hexdigest()
     _type(draft, RecordType.REVISIT, block, block_sha256, "application/http; msgtype=response")
+    _refer(draft, IDENTICAL_PAYLOAD, original, payload.size_bytes)
+
+
+def _not_modified(exchange: Exchange, block: Block, payload: PayloadDigest, original: Original, draft: Draft) -> Draft:
+    """ISO 28500:2017 6.7.3: the answer as it came; its payload is the original's, and so is the digest."""
+    _type(draft, RecordType.REVISIT, block, payload.block_sha256, "application/http; msgtype=response")
+    _refer(draft, NOT_MODIFIED, original, original.payload_bytes)
+    draft.fields.append(("WARC-Payload-Digest", labelled(original.payload_sha256)))
+    draft.fields += _connection(exchange)
+    draft.fields += [safe_note(*note) for note in exchange.notes]
+    draft.served_type = payload.head.served_type if payload.head else None
+    draft.facts |= {
+        "payload_sha256": original.payload_sha256,
+        "payload_bytes": original.payload_bytes,
+        "status": NOT_MODIFIED_STATUS,
+        "media_type": draft.served_type.lower() if draft.served_type is not None else None,
+    }
+    return draft
+
+
+def _refer(draft: Draft, profile: str, original: Original, payload_bytes: int | None) -> None:
     draft.fields += [
-        ("WARC-Profile", IDENTICAL_PAYLOAD),
+        ("WARC-Profile", profile),
         ("WARC-Refers-To", urn(original.record_id)),
         ("WARC-Refers-To-Target-URI", safe_url(original.url)),
         ("WARC-Refers-To-Date", safe_value(original.date)),
-        (LENGTH_FIELD, str(payload.size_bytes)),
     ]
+    if payload_bytes is not None:
+        draft.fields.append((LENGTH_FIELD, str(payload_bytes)))
     draft.facts["refers_to"] = original.record_id
 
 

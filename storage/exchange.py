@@ -76,12 +76,16 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """An earlier response with the same payload, which a revisit record refers to (dates as archived text)."""
+    """An earlier response with the same payload, which a revisit record refers to (dates as archived text).
+
+    `payload_bytes` is told where the revisit itself has no payload to measure: a 304.
+    """
 
     record_id: UUID
     url: str
     date: str
     payload_sha256: str
+    payload_bytes: int | None = None
 
 
 class RecordType(StrEnum):

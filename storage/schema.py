@@ -126,6 +126,8 @@ captures = Table(
         text("left(final_url, 400) text_pattern_ops"),
         postgresql_where=text("final_url <> url"),
     ),
+    # what was wanted and did not come: osint_pipeline/reconcile.py
+    Index("captures_missing_idx", "source_id", "captured_at", postgresql_where=text("state <> 'captured'")),
     Index("captures_parent_idx", "parent", postgresql_where=text("parent IS NOT NULL")),
 )
 

@@ -23,7 +23,7 @@ from osint_pipeline.source import make_sources
 from osint_pipeline.state import PREFIX, newest_state
 from osint_pipeline.workspace import Workspace
 from settings.service import load
-from spiders.page import Media, MediaKind, Page, Post, PostKind, Verdict
+from spiders.page import Gap, Media, MediaKind, Page, Post, PostKind, Verdict
 from storage.errors import DatabaseUnavailable
 from storage.exchange import Exchange
 from storage.ids import new_id
@@ -68,7 +68,8 @@ def see(run: Run, *texts: str, first: int = 1, media: tuple[Media, ...] = ()) ->
         )
         for n, one in enumerate(texts, first)
     )
-    run.read(wanted, Page(url=URL, verdict=Verdict.CONTENT, channel="kanal", posts=posts), None)
+    gaps = (Gap(first=2, last=first - 1),) if first > 2 else ()
+    run.read(wanted, Page(url=URL, verdict=Verdict.CONTENT, channel="kanal", posts=posts, gaps=gaps), None)
     return wanted
 
 

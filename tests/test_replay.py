@@ -1,5 +1,8 @@
 """Our WARCs replay in pywb, the reader that others use: the same DOM in Chromium as live, without the network."""
 
+import gzip
+import hashlib
+import re
 import shutil
 import socket
 import subprocess
@@ -7,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -136,3 +141,34 @@ def test_other_readers_see_the_same_records(tmp_path: Path) -> None:
             [str(ROOT / ".venv" / "bin" / "cdxj-indexer"), str(warc)], capture_output=True, text=True, check=True
         )
         assert len(index.stdout.splitlines()) > 20
+
+
+@pytest.mark.timeout(200)
+def test_a_304_is_indexed_and_leaves_what_it_refers_to_replayable(tmp_path: Path) -> None:
+    osint = Osint(tmp_path / "home")
+    with SampleSites() as sites:
+        osint.run("up", "--servers")
+        try:
+            for _ in range(2):
+                osint.run("crawl", "--new", "--spider", "page", sites.news)
+            captures = osint.rows("find", "--kind", "page")
+        finally:
+            osint.run("down")
+        url, sent = sites.news, next(one for one in sites.log if one.path == "/" and one.status == 200)
+        assert [one.status for one in sites.log if one.path == "/"] == [200, 304]
+    first, second = sorted(row["captured_at"] for row in captures)
+    warcs = sorted((osint.home / "spool" / "sealed").glob("*.warc.gz"))
+    (tmp_path / "replay").mkdir()
+    with replaying(tmp_path / "replay", warcs) as proxy:
+        with urlopen(f"{proxy}/archive/{digits(first)}id_/{url}", timeout=30) as answer:
+            body = answer.read()
+        with pytest.raises(HTTPError) as said:
+            urlopen(f"{proxy}/archive/{digits(second)}id_/{url}", timeout=30)
+        said.value.close()
+    body = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+    assert hashlib.sha256(body).hexdigest() == sent.content_sha256
+    assert said.value.code == 304
+
+
+def digits(time_: str) -> str:
+    return re.sub(r"\D", "", time_)[:14]

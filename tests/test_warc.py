@@ -571,3 +571,39 @@ def test_a_head_of_a_megabyte_of_folded_blanks_is_read_in_linear_time() -> None:
     assert odd.replace(b" ", b"") == b"a" + b"b" * 60
     short = split(b"HTTP/1.1 200 OK\r\nA: one  \r\n\t two\n three \r\nB: x\r\n\r\n")
     assert short is not None and short.values("A") == (b"one\t two three",) and short.values("B") == (b"x",)
+
+
+def test_a_304_is_a_revisit_of_what_was_not_modified(tmp_path: Path) -> None:
+    """ISO 28500:2017 6.7.3: the answer byte for byte, the payload and its digest those of the record that it refers to."""
+    warc = OpenWarc.create(tmp_path, "not-modified", INFO)
+    head = b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Type: text/html\r\n\r\n'
+    first = warc.append(exchange(head + b"<p>seen on the square</p>"))
+    original = Original(
+        record_id=first.record_id,
+        url=first.url,
+        date=first.date,
+        payload_sha256=str(first.payload_sha256),
+        payload_bytes=first.payload_bytes,
+    )
+    answer = b'HTTP/1.1 304 Not  Modified\r\nEtag: "a"\r\nX-odd:\tvalue \r\n\r\n'
+    again = exchange(answer, started_at=WHEN + timedelta(1))
+    ref = warc.append(again, original, payload_of(again))
+    unasked = warc.append(exchange(answer, url="https://example.org/b"))
+    sealed = warc.seal()
+    assert (ref.type, ref.refers_to, ref.status) == (RecordType.REVISIT, first.record_id, 304)
+    assert (ref.payload_sha256, ref.payload_bytes) == (first.payload_sha256, first.payload_bytes)
+    assert (unasked.type, unasked.status) == (RecordType.RESPONSE, 304)
+    record = read_record(member(sealed.path, ref))
+    assert record.block == answer and record.header.get("WARC-Truncated") is None
+    assert record.header.get("WARC-Profile") == "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
+    assert record.header.get("WARC-Refers-To-Date") == first.date
+    assert record.header.get("WARC-Refers-To-Target-URI") == first.url
+    assert record.header.get("WARC-Payload-Digest") == f"sha256:{first.payload_sha256}"
+    assert faults(sealed.path, sealed.manifest) == []
+    assert warcio_check(sealed.path).returncode == 0
+    with sealed.path.open("rb") as file:
+        kept = next(one for one in _kept(file) if one.rec_type == "revisit")
+    assert kept.http_headers.get_statuscode() == "304" and kept.http_headers.get_header("ETag") == '"a"'
+    with sealed.path.open("rb") as file:
+        types = [one.headers["WARC-Type"] for one in FastIterator(file)]
+    assert "revisit" in types and len(types) == len(list(sealed.records))

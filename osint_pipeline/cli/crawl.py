@@ -41,6 +41,12 @@ WORST_FIRST = (Outcome.FAILED, Outcome.REFUSED, Outcome.PARTIAL, Outcome.COMPLET
     "--limit", type=click.IntRange(min=1), help="Pages read at most from each source.  [default: OSINT_LIMIT]"
 )
 @click.option("--since", callback=read_date, metavar="DATE", help="Ask for nothing older than this date.")
+@click.option(
+    "--new/--again",
+    "new",
+    default=False,
+    help="Ask only for what the archive does not have; --again: for all.  [default: --again]",
+)
 @click.option("--no-upload", is_flag=True, help="Leave the captures in the spool.")
 @as_json
 def crawl(
@@ -50,6 +56,7 @@ def crawl(
     render: str,
     limit: int | None,
     since: datetime | None,
+    new: bool,
     no_upload: bool,
     json_: bool,
 ) -> int:
@@ -61,7 +68,7 @@ def crawl(
         service = opened.service
         try:
             sources = make_sources(
-                _all(urls, file), spider=spider, render=render, robots=service.robots, proxy=service.proxy
+                _all(urls, file), spider=spider, render=render, robots=service.robots, proxy=service.proxy, new=new
             )
         except UnusableUrl as error:
             raise UserError(str(error), "write the whole address, as https://t.me/s/name") from error

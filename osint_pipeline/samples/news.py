@@ -9,7 +9,7 @@ from random import Random
 from osint_pipeline.samples import news_markup as markup
 from osint_pipeline.samples import pictures, words
 from osint_pipeline.samples.channel import REPOSTED
-from osint_pipeline.samples.server import Answer, Asked, Framing
+from osint_pipeline.samples.server import Answer, Asked, Framing, known_by
 
 MINSK = timezone(timedelta(hours=3))
 FIRST = datetime(2026, 11, 3, 8, 15, tzinfo=MINSK)
@@ -95,9 +95,10 @@ class News:
             return Answer(body=markup.robots(self.base, FORBIDDEN).encode(), media_type="text/plain")
         if asked.path == "/feed.xml":
             body = markup.feed(self.base, shown[:IN_FEED]).encode()
-            return Answer(body=body, media_type="application/rss+xml; charset=utf-8", coding="gzip")
+            return known_by(Answer(body=body, media_type="application/rss+xml; charset=utf-8", coding="gzip"))
         if asked.path == "/sitemap.xml":
-            return Answer(body=markup.sitemap(self.base, shown).encode(), media_type="application/xml", coding="gzip")
+            body = markup.sitemap(self.base, shown).encode()
+            return known_by(Answer(body=body, media_type="application/xml", coding="gzip"))
         if asked.path.startswith("/foto/"):
             return self._picture(asked.path)
         if asked.path.startswith(FORBIDDEN):
@@ -110,7 +111,7 @@ class News:
         if not part:
             return Answer(status=404, body="Старонкі няма".encode())
         more = number * LISTED < len(shown)
-        return Answer(body=markup.listing(self.base, part, number, more).encode(), coding="gzip")
+        return known_by(Answer(body=markup.listing(self.base, part, number, more).encode(), coding="gzip"))
 
     def _article(self, path: str) -> Answer:
         found = next((one for one in articles(self._visit()) if one.path == path), None)
@@ -119,12 +120,13 @@ class News:
         coding, framing = PACKING[found.number % len(PACKING)]
         charset = "windows-1251" if found.old_charset else "utf-8"
         told = found.number % 8 != 1  # else only the page's own meta element names the charset
-        return Answer(
+        answer = Answer(
             body=markup.article(self.base, found, charset).encode(charset, "xmlcharrefreplace"),
             media_type=f"text/html; charset={charset}" if told else "text/html",
             coding=coding,
             framing=framing,
         )
+        return known_by(answer, found.corrected_at or found.published_at) if found.number % 3 else answer
 
     def _picture(self, path: str) -> Answer:
         name = path.removeprefix("/foto/").removesuffix(".jpg")
@@ -132,4 +134,4 @@ class News:
         if found is None:
             return Answer(status=404, body=b"", media_type="text/plain")
         body = pictures.recompressed(found.picture) if found.reposted else pictures.photo(found.picture)
-        return Answer(body=body, media_type="image/jpeg", headers=(("Cache-Control", "max-age=3600"),))
+        return known_by(Answer(body=body, media_type="image/jpeg", headers=(("Cache-Control", "max-age=3600"),)))

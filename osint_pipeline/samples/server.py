@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from enum import Enum
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -85,6 +87,15 @@ def html(text: str, *, status: int = 200, **more: Any) -> Answer:
     return Answer(status=status, body=text.encode(), **more)
 
 
+def known_by(answer: Answer, last_modified: datetime | None = None) -> Answer:
+    """Let an answer be asked for conditionally: by the digest of its body, and by a date where there is one."""
+    weak = "W/" if answer.coding else ""
+    told = [("ETag", f'{weak}"{hashlib.sha256(answer.body).hexdigest()[:20]}"')]
+    if last_modified is not None:
+        told.append(("Last-Modified", format_datetime(last_modified.astimezone(UTC), usegmt=True)))
+    return replace(answer, headers=(*answer.headers, *told))
+
+
 def redirect(location: str, status: int = 302) -> Answer:
     """Answer with a redirect; the body names no address, as many servers' do."""
     return Answer(status=status, body=b"<html><body>Found</body></html>", headers=(("Location", location),))
@@ -153,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         return Asked(method=self.command, path=parts.path, query=query, target=self.path, headers=headers)
 
     def _send(self, asked: Asked, answer: Answer) -> None:
-        answer = _ranged(asked, answer)
+        answer = _ranged(asked, _unless_modified(asked, answer))
         coding = answer.coding if answer.coding and answer.coding in _accepted(asked) else None
         payload = _encode(answer.body, coding)
         head = _head(answer, coding, len(payload))
@@ -224,6 +235,20 @@ def _chunks(body: bytes, *, ended: bool) -> bytes:
     parts = [body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)]
     framed = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
     return framed + (b"0\r\n\r\n" if ended else b"")
+
+
+def _unless_modified(asked: Asked, answer: Answer) -> Answer:
+    """Answer 304 to a condition that holds; If-None-Match goes before If-Modified-Since (RFC 9110 13.2.2)."""
+    told = {name.lower(): value for name, value in answer.headers}
+    named, since = asked.headers.get("if-none-match"), asked.headers.get("if-modified-since")
+    if answer.status != 200 or asked.method not in ("GET", "HEAD"):
+        return answer
+    if named is not None:
+        tags = [tag.strip().removeprefix("W/") for tag in named.split(",")]
+        same = told.get("etag", "").removeprefix("W/") in tags
+    else:
+        same = since is not None and since == told.get("last-modified")
+    return replace(answer, status=304, body=b"", media_type="", coding=None) if same else answer
 
 
 def _ranged(asked: Asked, answer: Answer) -> Answer:

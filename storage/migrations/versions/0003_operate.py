@@ -56,6 +56,7 @@ CREATE TABLE warc_runs (
     warc TEXT NOT NULL, run_id UUID NOT NULL, CONSTRAINT warc_runs_pkey PRIMARY KEY (warc, run_id)
 );
 CREATE INDEX warc_runs_run_id_idx ON warc_runs (run_id);
+CREATE INDEX captures_missing_idx ON captures (source_id, captured_at) WHERE state <> 'captured';
 INSERT INTO warc_runs SELECT name, run_id FROM warc_files;
 """
 
