@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import scrapy.core.downloader.handlers.http11  # noqa: F401  # first: it searches all modules loaded before it, 0.25 s if late
@@ -18,6 +19,7 @@ from osint_pipeline.backpressure import Backpressure
 from osint_pipeline.errors import for_the_archive
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
+from osint_pipeline.logs import bind, bound, in_context, logger
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.pressure import Load
 from osint_pipeline.run import ROBOTS, Run
@@ -31,7 +33,7 @@ from storage.durable import is_full
 from storage.errors import SpoolFull, StorageError
 from storage.rows import CaptureState as State
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _runs: dict[Crawler, Run] = {}
 _ends: list["asyncio.Future[None]"] = []  # kept, or they may be collected before they are done
@@ -112,6 +114,8 @@ class RunExtension:
         logging.getLogger("scrapy.downloadermiddlewares.robotstxt").setLevel(logging.CRITICAL)
         _runs.clear()  # an ended run is kept until the next begins: late answers ask for it
         run = _runs[crawler] = Run(workspace, source)
+        bind(run=run.id, source=source.slug)  # for all that the crawl does from here on
+        log.info("the run begins", spider=source.spider, pages=len(source.pages))
         extension = cls.current = cls(crawler, run, own)
         connect = crawler.signals.connect
         connect(extension.scheduled, signals.request_scheduled)
@@ -141,7 +145,8 @@ class RunExtension:
 
     def stumbled(self, failure: Failure, response: Response) -> None:
         """A parser broke: our own fault, said so; what was recorded stays."""
-        log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
+        with bound(url=response.url, capture=response.meta["osint_capture"]):
+            log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
         self.run.unread.append(f"{response.url}: {failure.getErrorMessage()}")
         self.run.gave_up(response.meta["osint_capture"], State.FAILED, f"parser failed: {failure.getErrorMessage()}")
 
@@ -154,7 +159,7 @@ class RunExtension:
         if RunExtension.progress:
             RunExtension.progress(self.run.source, self.run.tally)
         if self.flushing is None or self.flushing.done():
-            self.flushing = asyncio.get_running_loop().run_in_executor(None, self.pressure.keep)
+            self.flushing = asyncio.get_running_loop().run_in_executor(None, in_context(self.pressure.keep))
             self.flushing.add_done_callback(self.flushed)
 
     def flushed(self, future: "asyncio.Future[Load]") -> None:
@@ -191,6 +196,7 @@ class RunExtension:
         try:
             held = getattr(self.crawler.spider, "held_back", 0)
             summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held)
+            log.info("the run ended", outcome=summary.outcome.value, reason=summary.reason, **asdict(summary.tally))
             if RunExtension.finished:
                 RunExtension.finished(summary)
         finally:

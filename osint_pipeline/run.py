@@ -17,6 +17,7 @@ from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.errors import for_the_archive
 from osint_pipeline.guarantees import last
 from osint_pipeline.journal import Journal
+from osint_pipeline.logs import logger
 from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
 from osint_pipeline.posts import ChannelIds, page_batch
 from osint_pipeline.recorder import RESPONSES, Recorder
@@ -35,6 +36,7 @@ from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow, Warc
 from storage.rows import CaptureState as State
 from storage.spool import WarcSeries
 
+log = logger(__name__)
 ROBOTS = "robots.txt"
 
 
@@ -317,9 +319,15 @@ class Run:
             parent=wanted.parent,
             truncated=last.truncated if last else None,
         )
+        _log_close(row)
         self.recorder.close(row)
         if wanted.kind != "page":
             self.recorder.end_file(wanted.url, row)
+
+
+def _log_close(row: CaptureRow) -> None:
+    tell = log.debug if row.state is State.CAPTURED else log.info
+    tell(row.state.value, url=row.url, capture=str(row.id), status=row.status, reason=row.reason)
 
 
 def this_process(machine: str) -> str:
