@@ -93,9 +93,8 @@ def _to_stdlib(_: Any, name: str, event: MutableMapping[str, Any]) -> tuple[tupl
 
 
 def _formatter(service: Service, kind: str) -> logging.Formatter:
-    as_json = service.log_format == "json" or (
-        service.log_format == "auto" and kind in SERVICES and (bool(service.log_file) or not sys.stderr.isatty())
-    )
+    unread = service.log_file is not None or (kind in SERVICES and not sys.stderr.isatty())
+    as_json = service.log_format == "json" or (service.log_format == "auto" and unread)
     bare = service.log_format == "auto" and kind not in SERVICES and not service.log_file
     render: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False, default=str) if as_json else _Text(service, bare=bare)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from osint_pipeline.machine import Machine
 from osint_pipeline.measures import Measures, SourceHealth, late_warcs
 from osint_pipeline.schedule import times
 from settings.service import Service
@@ -55,6 +56,11 @@ class Facts:
     def active(self) -> tuple[SourceHealth, ...]:
         """The sources that are not paused."""
         return tuple(one for one in self.measures.sources if one.active)
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines that were seen in the last days."""
+        return tuple(one for one in self.measures.machines if self.now - one.seen_at < FORGOTTEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +157,7 @@ def _blocked(facts: Facts, service: Service) -> Iterator[Trouble]:
 
 
 def _spool_old(facts: Facts, service: Service) -> Iterator[Trouble]:
-    for one in facts.measures.machines:
+    for one in facts.machines:
         oldest = one.said.spool_oldest_at
         if oldest and facts.now - oldest > timedelta(hours=service.alert_spool_hours):
             said = f"a WARC has waited in the spool of {one.name} for {span(facts.now - oldest)}"
@@ -159,7 +165,7 @@ def _spool_old(facts: Facts, service: Service) -> Iterator[Trouble]:
 
 
 def _store(facts: Facts, service: Service) -> Iterator[Trouble]:
-    for one in facts.measures.machines:
+    for one in facts.machines:
         since = one.said.upload_failing_since
         if since and facts.now - since >= timedelta(seconds=service.alert_store_seconds):
             yield Trouble(subject=one.name, said=f"uploads from {one.name} have failed for {span(facts.now - since)}")
@@ -176,7 +182,7 @@ def _unstamped(facts: Facts, service: Service) -> Iterator[Trouble]:
 
 
 def _disk(facts: Facts, service: Service) -> Iterator[Trouble]:
-    for one in facts.measures.machines:
+    for one in facts.machines:
         free, whole = one.said.disk_free_bytes, one.said.disk_bytes
         if free is not None and whole and free < min(service.alert_disk_free_bytes, whole // 10):
             said = f"the disk of {one.name} has {free / 1e9:.1f} GB left of {whole / 1e9:.1f} GB"
@@ -197,14 +203,14 @@ def _parked(facts: Facts, service: Service) -> Iterator[Trouble]:
 
 
 def _gone(facts: Facts, service: Service) -> Iterator[Trouble]:
-    for one in facts.measures.machines:
+    for one in facts.machines:
         away = facts.now - one.seen_at
-        if not one.said.stopped and timedelta(seconds=service.alert_machine_seconds) < away < FORGOTTEN:
+        if not one.said.stopped and away > timedelta(seconds=service.alert_machine_seconds):
             yield Trouble(subject=one.name, said=f"the worker of {one.name} has not been seen for {span(away)}")
 
 
 def _clock(facts: Facts, service: Service) -> Iterator[Trouble]:
-    for one in facts.measures.machines:
+    for one in facts.machines:
         offset = one.said.clock.offset_seconds
         if offset is not None and abs(offset) >= service.alert_clock_seconds:
             where = "ahead" if offset > 0 else "behind"

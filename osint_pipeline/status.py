@@ -33,7 +33,7 @@ class Need(IntEnum):
 WORDS = {
     Need.SILENT: "silent",
     Need.PARKED: "given up",
-    Need.NOTHING: "captured nothing",
+    Need.NOTHING: "nothing",
     Need.FAILED: "failed",
     Need.REFUSED: "refused",
     Need.LATE: "late",
@@ -132,7 +132,7 @@ def _troubles(
     if found.held_back:
         yield f"{found.held_back} WARCs are held back"
     if open_alerts:
-        yield f"{len(open_alerts)} alerts are open"
+        yield "1 alert is open" if len(open_alerts) == 1 else f"{len(open_alerts)} alerts are open"
 
 
 def store_state(service: Service) -> str:

@@ -1,6 +1,8 @@
 """Tells people, by apprise: mail, chat, webhook. Nothing is fetched from anywhere, nothing is kept on disk."""
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 from osint_pipeline.logs import logger
 from settings.service import Service
@@ -24,27 +26,35 @@ def tell(service: Service, message: Message) -> tuple[int, int]:
 
     An address that cannot be read counts as one that did not take it. Each may take some ten seconds.
     """
-    from apprise import Apprise, AppriseAsset
-
-    asset = AppriseAsset(
-        app_id=_TITLE,
-        app_desc=_TITLE,
-        app_url="",
-        image_url_mask="",
-        image_url_logo="",
-        storage_mode="memory",
-        async_mode=False,
-    )
     if not service.alerts:
         return 0, 0
-    known = Apprise(asset=asset)
-    whole = known.add(",".join(service.alerts))  # an address may hold commas: apprise takes the list apart
+    whole, servers = _addresses(service)
     took = 0
-    for number, server in enumerate(list(known)[:_ADDRESSES]):
+    for number, server in enumerate(servers[:_ADDRESSES]):
         sent = bool(server.notify(body=message.body, title=message.title, notify_type=message.kind))
         took += sent
         if not sent:
             log.warning("an alert could not be sent", address=number + 1, service=type(server).__name__)
     if not whole:
-        log.warning("an address of OSINT_ALERTS cannot be read", readable=len(known))
-    return took, max(len(known) + (not whole), 1)
+        log.warning("an address of OSINT_ALERTS cannot be read", readable=len(servers))
+    return took, max(len(servers) + (not whole), 1)
+
+
+def _addresses(service: Service) -> tuple[bool, list[Any]]:
+    """Read the addresses; whether all of them can be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # apprise looks for modules that Python is about to drop
+        from apprise import Apprise, AppriseAsset
+
+        asset = AppriseAsset(
+            app_id=_TITLE,
+            app_desc=_TITLE,
+            app_url="",
+            image_url_mask="",
+            image_url_logo="",
+            storage_mode="memory",
+            async_mode=False,
+        )
+        known = Apprise(asset=asset)
+        whole = known.add(",".join(service.alerts))  # an address may hold commas: apprise takes the list apart
+    return bool(whole), list(known)

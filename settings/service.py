@@ -108,7 +108,7 @@ class Service:
     stop_seconds: float = _say(6.0, "how long open requests may take after SIGTERM or Ctrl-C", at_least=0)
     limit: int = _say(1000, "pages of one crawl where --limit is not given", at_least=1)
     log_level: str = _say("warning", "debug, info, warning or error")
-    log_format: str = _say("auto", "json, text, or auto: json where workers run without a terminal, else text")
+    log_format: str = _say("auto", "json, text, or auto: json in a file and where workers run without a terminal")
     log_file: Path | None = _say(None, "file that log lines go to, shared by all processes; none: standard error")
     log_bytes: int = _say(50_000_000, "the log file is rotated when it has grown to this", at_least=10_000)
     log_keep: int = _say(10, "rotated log files that stay", at_least=1, at_most=1000)

@@ -12,7 +12,7 @@ from storage.schema import counted, totals
 Totals = Mapping[tuple[str, str], int]
 """For a name and a label: runs and visits by outcome, captures by state, refusals by kind, events by kind..."""
 
-LATE = timedelta(minutes=10)  # a run's end may be committed this long after the time that it says
+LATE = timedelta(hours=3)  # a run may be told this long after its end (a database that was away) and is still counted
 EVERY = timedelta(minutes=20)
 _LOCK = 7421006  # the advisory lock that lets one process count at a time
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)

@@ -17,12 +17,12 @@ from osint_pipeline.workspace import Workspace
 from storage import totals
 from storage.errors import StoreUnavailable
 from storage.ids import new_id
-from tests.watching import NOW, World, ago, open_workspace
+from tests.watching import NOW, World, ago, emptied, open_workspace
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, embedded_url: str) -> Iterator[Workspace]:
-    with open_workspace(tmp_path, embedded_url) as opened:
+def workspace(tmp_path: Path, module_url: str) -> Iterator[Workspace]:
+    with open_workspace(tmp_path, emptied(module_url)) as opened:
         yield opened
 
 
@@ -187,9 +187,7 @@ def test_no_question_reads_the_whole_archive(workspace: Workspace, world: World)
                 assert node["Relation Name"] not in sizes, f"{statement}\n{node}"
 
 
-def test_a_machine_says_how_it_stands_without_asking_the_store(
-    tmp_path: Path, embedded_url: str, workspace: Workspace, world: World
-) -> None:
+def test_a_machine_says_how_it_stands_without_asking_the_store(workspace: Workspace, world: World) -> None:
     here = workspace.spool.sealed_folder
     world.warc("a.warc.gz", "sealed", ago(hours=2), 700, str(here / "a.warc.gz"))
     world.warc("b.warc.gz", "preserved", ago(hours=3), 900, str(here / "b.warc.gz"))

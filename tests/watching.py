@@ -1,12 +1,15 @@
 """Rows as workers leave them, for tests of what watches over them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, text
+import psycopg
+from sqlalchemy import Connection, insert, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from osint_pipeline.workspace import Workspace
@@ -14,8 +17,8 @@ from settings.service import load
 from storage.catalog import Catalog
 from storage.ids import new_id
 from storage.rows import SourceRow
-from storage.schema import captures, machines, runs, visits, warc_files
-from storage.watched import WatchRow, put_watch
+from storage.schema import captures, machines, metadata, runs, sources, visits, warc_files, watches
+from storage.watched import WatchRow
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -31,11 +34,27 @@ def open_workspace(folder: Path, url: str, **more: str) -> Workspace:
     return Workspace(load(environment | more).service).__enter__()
 
 
+def emptied(url: str) -> str:
+    """Empty the tables of a database that tests share; its URL."""
+    names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+    with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://")) as connection:
+        connection.execute(f"TRUNCATE {names}")
+    return url
+
+
 class World:
     """Writes into a catalogue what happened."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
+        self._connection: Connection | None = None
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Write all of it in one transaction."""
+        with self.catalog.begin() as self._connection:
+            yield
+        self._connection = None
 
     def source(
         self, slug: str, *, host: str | None = None, schedule: str | None = "*/15 * * * *", **watch: Any
@@ -43,9 +62,9 @@ class World:
         row = SourceRow(
             slug=slug, url=f"https://{host or slug + '.example'}/{slug}", spider="news", created_at=ago(days=9)
         )
-        self.catalog.put_source(row)
+        self._write(insert(sources).values(asdict(row)))
         values = {"added_at": ago(days=9), "changed_at": ago(days=9), "schedule": schedule, **watch}
-        put_watch(self.catalog, WatchRow(source_id=row.id, **values))
+        self._write(insert(watches).values(asdict(WatchRow(source_id=row.id, **values))))
         return row.id
 
     def run(self, source: UUID, ended: datetime, outcome: str | None = "complete", **more: Any) -> UUID:
@@ -98,5 +117,8 @@ class World:
         self._write(text(statement), values)
 
     def _write(self, statement: Any, values: Mapping[str, Any] | None = None) -> None:
+        if self._connection is not None:
+            self._connection.execute(statement, dict(values or {}))
+            return
         with self.catalog.begin() as connection:
             connection.execute(statement, dict(values or {}))

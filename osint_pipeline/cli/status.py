@@ -150,7 +150,8 @@ def _runs(found: "Status") -> Text:
 
 def _spool(found: "Status") -> Text:
     measures = found.measures
-    said = f"{measures.spool_warcs} WARCs wait, {sizes(measures.spool_bytes)}"
+    warcs = "1 WARC waits" if measures.spool_warcs == 1 else f"{measures.spool_warcs} WARCs wait"
+    said = f"{warcs}, {sizes(measures.spool_bytes)}"
     if measures.spool_oldest_at:
         said += f", the oldest for {_ago(measures.at - measures.spool_oldest_at)}"
     torn = sum(one.said.torn_files for one in measures.machines)
@@ -192,8 +193,8 @@ def _alerts(found: "Status") -> Text:
 def _table(rows: "tuple[Attention, ...]", at: datetime, width: int) -> Table:
     wide = width >= _WIDE
     made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", expand=False, width=width)
-    made.add_column("source", ratio=3, no_wrap=True, overflow="ellipsis")
-    made.add_column("needs a look", no_wrap=True, style=_BAD)
+    made.add_column("source", no_wrap=True, overflow="ellipsis", max_width=49 if width >= 150 else 32 if wide else 22)
+    made.add_column("need", no_wrap=True, style=_BAD)
     made.add_column("overdue", justify="right", no_wrap=True)
     made.add_column("last success", justify="right", no_wrap=True)
     if wide:
@@ -201,7 +202,7 @@ def _table(rows: "tuple[Attention, ...]", at: datetime, width: int) -> Table:
             made.add_column(name, no_wrap=True)
         made.add_column("captured", justify="right", no_wrap=True)
     made.add_column("outcome" if wide else "last run", no_wrap=True)
-    made.add_column("reason", ratio=4, no_wrap=True, overflow="ellipsis")
+    made.add_column("reason", ratio=1, no_wrap=True, overflow="ellipsis")
     for row in rows:
         made.add_row(*(Text(cell) for cell in _cells(row, at, wide)))
     return made

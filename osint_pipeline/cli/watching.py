@@ -26,6 +26,8 @@ def alerts(context: click.Context, history: bool, json_: bool) -> int:
 
     with workspace() as opened, snapshot(opened.catalog) as connection:
         found = all_alerts(connection) if history else open_alerts(connection)
+    if not history:
+        found.sort(key=lambda one: (one.severity != "critical", one.began_at))
     if json_:
         print_json(asdict(one) for one in found)
     elif found:
