@@ -1,5 +1,6 @@
 """Alerts: looks for troubles, writes when each began and ended, and tells people of both, once."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from storage import alerting
 from storage.alerting import AlertRow, Severity
 
 log = logger(__name__)
+TELLING_SECONDS = 60.0  # of one look
 GROUPED = 10  # more than so many at once become one message
 _LISTED = 30  # lines of such a message
 _QUIET = "quiet_since"
@@ -57,7 +59,10 @@ def look(workspace: Workspace, now: datetime | None = None) -> list[Change]:
             log.warning(f"alert {one.what}", rule=one.alert.rule, subject=one.alert.subject, said=one.alert.said)
         with catalog.begin() as connection:
             waiting = alerting.untold(connection, now)
+        until = time.monotonic() + TELLING_SECONDS
         for rows, message in _messages(waiting, now) if service.alerts else ():
+            if time.monotonic() > until:
+                break  # the others at the next look
             if tell(service, message)[0]:
                 with catalog.begin() as connection:
                     alerting.told(connection, rows, now)

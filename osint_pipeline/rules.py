@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from uuid import UUID
 
+from croniter import CroniterError
 from sqlalchemy import Connection, text
 
 from osint_pipeline.machine import Machine
@@ -23,8 +24,8 @@ FORGOTTEN = timedelta(days=7)  # a machine that has been gone for longer is not 
 _DAY = timedelta(days=1)
 _RUNS_OF_SOURCE = 10
 _LAYOUT = """
-SELECT run_id, count(*) FROM captures WHERE run_id = ANY(:runs) AND state = 'failed' AND reason LIKE 'layout changed%'
-GROUP BY run_id
+SELECT wanted.id, found.count FROM unnest(CAST(:runs AS uuid[])) AS wanted (id), LATERAL (SELECT count(*) FROM captures
+    WHERE run_id = wanted.id AND state = 'failed' AND reason LIKE 'layout changed%') found WHERE found.count > 0
 """
 _TRIED = """
 SELECT last.source_id, last.id, last.captured + last.truncated + last.failed + last.refused, last.refused
@@ -32,8 +33,8 @@ FROM unnest(CAST(:sources AS uuid[])) AS wanted (id), LATERAL (SELECT * FROM run
     AND ended_at > :since ORDER BY started_at DESC LIMIT :most) last ORDER BY last.started_at DESC
 """
 _REFUSED = """
-SELECT run_id, count(*) FROM captures WHERE run_id = ANY(:runs) AND state = 'refused'
-    AND reason IS DISTINCT FROM 'robots.txt' GROUP BY run_id
+SELECT wanted.id, found.count FROM unnest(CAST(:runs AS uuid[])) AS wanted (id), LATERAL (SELECT count(*) FROM captures
+    WHERE run_id = wanted.id AND state = 'refused' AND reason IS DISTINCT FROM 'robots.txt') found WHERE found.count > 0
 """
 
 
@@ -111,10 +112,12 @@ def _hosts(connection: Connection, measures: Measures, wanted: int) -> dict[str,
 
 @lru_cache(maxsize=10_000)
 def interval_seconds(schedule: str, timezone: str, day: datetime) -> float:
-    """Give the longest pause between the next visits of a schedule, seen from a day."""
-    return max(
-        (later - earlier).total_seconds() for earlier, later in pairwise(islice(times(schedule, timezone, day), 5))
-    )
+    """Give the longest pause between the next visits of a schedule, seen from a day; 0 for one that cannot be used."""
+    try:
+        coming = list(islice(times(schedule, timezone, day), 5))
+    except (CroniterError, ValueError, KeyError, OSError):  # written by hand: it must not silence the other sources
+        return 0.0
+    return max((later - earlier).total_seconds() for earlier, later in pairwise(coming))
 
 
 def silent_after(source: SourceHealth, now: datetime, hours: float) -> timedelta:

@@ -16,6 +16,7 @@ LATE = timedelta(hours=3)  # a run may be told this long after its end (a databa
 EVERY = timedelta(minutes=20)
 _LOCK = 7421006  # the advisory lock that lets one process count at a time
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+# OFFSET 0: captures are looked up run by run, however many runs there are; the table is never read through
 _SUMS = """
 WITH ended AS MATERIALIZED (SELECT id, outcome, captured, refused, truncated, failed, bytes, posts, media, revisits, "similar"
     FROM runs WHERE ended_at > :after AND ended_at <= :until),
@@ -28,8 +29,9 @@ UNION ALL SELECT each.name, each.label, sum(each.value) FROM ended, LATERAL (VAL
     ('captures', 'failed', failed), ('bytes', '', bytes), ('posts', '', posts), ('media', '', media),
     ('revisits', '', revisits), ('similar', '', "similar")) AS each (name, label, value) GROUP BY each.name, each.label
 UNION ALL SELECT 'refused', coalesce(verdict, CASE WHEN reason = 'robots.txt' THEN 'robots'
-    WHEN status IN (401, 403, 407, 429, 451, 999) THEN 'status' ELSE 'other' END), count(*)
-    FROM ended JOIN captures ON captures.run_id = ended.id WHERE ended.refused > 0 AND state = 'refused' GROUP BY 2
+    WHEN status IN (401, 403, 407, 429, 451, 999) THEN 'status' ELSE 'other' END), count(*) FROM ended, LATERAL
+    (SELECT verdict, reason, status FROM captures WHERE run_id = ended.id AND state = 'refused' OFFSET 0) AS answered
+    WHERE refused > 0 GROUP BY 2
 UNION ALL SELECT 'visits', CASE state WHEN 'done' THEN coalesce(outcome, 'unknown') ELSE state END AS came_to, count(*)
     FROM over GROUP BY came_to
 UNION ALL SELECT each.name, '', sum(each.value) FROM over, LATERAL (VALUES ('retries', greatest(attempt - 1, 0)),

@@ -4,7 +4,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,15 @@ def test_an_end_is_told_once_and_a_new_beginning_again(workspace: Workspace, wor
     assert first.ended_at == first.end_told_at == NOW and second.ended_at is None and second.told_at == later
 
 
+def test_a_schedule_that_cannot_be_used_silences_nobody(workspace: Workspace, world: World) -> None:
+    for number, (schedule, timezone) in enumerate(
+        (("x", "UTC"), ("* * * * *", "Nowhere/At-all"), ("0 0 30 2 *", "UTC"))
+    ):
+        world.source(f"odd-{number}", schedule=schedule, timezone=timezone)
+    gone(world)
+    assert len(look(workspace, NOW)) == 4
+
+
 def test_a_trouble_that_comes_and_goes_is_one_alert(tmp_path: Path, url: str, hook: Hook) -> None:
     with open_workspace(tmp_path, url, OSINT_ALERTS=hook.url, OSINT_ALERT_CALM_SECONDS="300") as workspace:
         world, moment = World(workspace.catalog), NOW
@@ -393,4 +402,3 @@ def test_every_rule_names_a_setting_that_exists_and_stands_in_the_runbook() -> N
 )
 def test_spans_are_said_as_people_say_them(seconds: float, said: str) -> None:
     assert span(timedelta(seconds=seconds)) == said
-    assert isinstance(NOW, datetime)

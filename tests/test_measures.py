@@ -143,8 +143,8 @@ def test_no_question_reads_the_whole_archive(workspace: Workspace, world: World)
     source = world.source("kanal")
     sizes = {"captures": 1_000_000, "runs": 200_000, "visits": 200_000, "events": 300_000, "warc_files": 100_000}
     world.sql(
-        "INSERT INTO runs (id, source_id, started_at, ended_at, outcome, captured) SELECT gen_random_uuid(), :source, "
-        ":now - n * interval '5 min', :now - n * interval '5 min', 'complete', 3 FROM generate_series(1, 4000) n",
+        "INSERT INTO runs (id, source_id, started_at, ended_at, outcome, captured, refused) SELECT gen_random_uuid(), :source, "
+        ":now - n * interval '5 min', :now - n * interval '5 min', 'complete', 3, 1 FROM generate_series(1, 4000) n",
         source=source, now=NOW,
     )  # fmt: skip
     world.sql(
@@ -178,8 +178,9 @@ def test_no_question_reads_the_whole_archive(workspace: Workspace, world: World)
         measures._HELD_BACK: {},
         measures._PRESERVED: {"most": 1000},
         totals._SUMS: {"after": ago(hours=1), "until": NOW, **end},
-        _LAYOUT: {"runs": [new_id()]},
-        _REFUSED: {"runs": [new_id()]},
+        f"{totals._SUMS} ": {"after": ago(days=9), "until": NOW, **end},
+        _LAYOUT: {"runs": [new_id() for _ in range(5000)]},
+        _REFUSED: {"runs": [new_id() for _ in range(5000)]},
     }
     for statement, values in asked.items():
         for node in plan_of(world, statement, **values):
