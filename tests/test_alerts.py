@@ -5,7 +5,6 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +17,10 @@ from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.alerting import AlertRow, all_alerts, open_alerts
 from tests.commands import Osint
+from tests.hook import Hook, Sink
 from tests.watching import NOW, World, ago, emptied, open_workspace
 
 ROOT = Path(__file__).parent.parent
-
-
-class Hook:
-    """A webhook: keeps what it is sent, answers what it is told to."""
-
-    def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
-        self.code = 200
-        outer = self
-
-        class Answers(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if outer.code == 200:
-                    outer.sent.append(json.loads(body))
-                self.send_response(outer.code)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"json://geheimuser:geheimword@127.0.0.1:{self.server.server_address[1]}/geheimpath"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
 
 @pytest.fixture
@@ -339,24 +306,6 @@ def test_two_that_look_at_once_tell_once(tmp_path: Path, url: str, hook: Hook) -
         assert len(changes) == 1 and len(hook.sent) == 1
         with snapshot(workspace.catalog) as connection:
             assert len(open_alerts(connection)) == 1
-
-
-class Sink(socketserver.StreamRequestHandler):
-    """Takes mail: enough of RFC 5321 for one message."""
-
-    mails: list[str]
-
-    def handle(self) -> None:
-        self.wfile.write(b"220 sink\r\n")
-        while line := self.rfile.readline():
-            word = line.split()[0].upper() if line.split() else b""
-            if word == b"DATA":
-                self.wfile.write(b"354 go on\r\n")
-                mail = b"".join(iter(self.rfile.readline, b".\r\n"))
-                self.mails.append(mail.decode())
-            self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
-            if word == b"QUIT":
-                return
 
 
 def test_mail_and_webhook_are_sent_and_the_command_counts_them(tmp_path: Path, url: str, hook: Hook) -> None:
