@@ -11,6 +11,7 @@ from sqlalchemy import text
 from osint_pipeline import measures
 from osint_pipeline.machine import Description, describe
 from osint_pipeline.measures import measure
+from osint_pipeline.recovery import recover
 from osint_pipeline.rules import _LAYOUT, _REFUSED
 from osint_pipeline.uploads import last_upload, note_upload
 from osint_pipeline.workspace import Workspace
@@ -213,3 +214,9 @@ def test_a_machine_says_how_it_stands_without_asking_the_store(workspace: Worksp
 def test_what_another_version_says_of_itself_is_read_as_far_as_it_goes() -> None:
     said = Description.of({"version": "9", "disk_bytes": 5, "new": {"x": 1}, "spool_oldest_at": "2026-99-99T00:00"})
     assert (said.version, said.disk_bytes, said.spool_oldest_at, said.running) == ("9", 5, None, ())
+
+
+def test_a_recovery_that_mended_something_is_told_of_and_counted(workspace: Workspace) -> None:
+    (workspace.spool.open_folder / "kanal-1-00000.warc.gz.open").write_bytes(b"cut off")
+    assert len(list(recover(workspace))) == 1 and list(recover(workspace)) == []
+    assert measure(workspace.catalog, NOW).totals[("recovered", "")] == 1

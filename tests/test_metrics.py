@@ -283,3 +283,16 @@ def test_it_ends_when_it_is_told_to_and_names_an_address_that_is_taken(tmp_path:
 def test_the_command_prints_them_once(tmp_path: Path, module_url: str) -> None:
     done = Osint(tmp_path / "home", OSINT_DATABASE_URL=module_url.replace("+psycopg", "")).run("metrics", "--once")
     assert samples(done.stdout)["osint_database_up{}"] == 1
+
+
+def test_the_command_answers_until_it_is_stopped(tmp_path: Path, module_url: str) -> None:
+    more = {"OSINT_DATABASE_URL": module_url.replace("+psycopg", ""), "OSINT_METRICS_LISTEN": "127.0.0.1:0"}
+    process = Osint(tmp_path / "home", **more).start("metrics")
+    try:
+        assert process.stdout
+        address = process.stdout.readline().removeprefix("listening on ").strip()
+        assert get(address, "/healthz") == (200, "alive\n") and get(address, "/metrics")[0] == 200
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "")
