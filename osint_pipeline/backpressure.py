@@ -1,18 +1,18 @@
 """One crawl under the spool's pressure: slows, pauses, drains, goes on, or ends with the reason."""
 
 import asyncio
-import logging
 import threading
 import time
 from dataclasses import dataclass, replace
 
+from osint_pipeline.logs import logger
 from osint_pipeline.pressure import Drained, Level, Load, Marks, drain, measure
 from osint_pipeline.run import Run, register_sealed
 from osint_pipeline.throttle import Throttle
 from storage.errors import SpoolHeld
 from storage.manifest import SealedWarc
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 AGAIN_SECONDS = 2.0  # between two attempts to empty the spool
 

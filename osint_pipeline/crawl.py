@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -22,6 +23,7 @@ from osint_pipeline.errors import ExitUnusable, for_the_archive
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused
 from osint_pipeline.limits import LIMIT, limits_of
+from osint_pipeline.logs import bind, bound, in_context, logger
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.pressure import Load
 from osint_pipeline.run import ROBOTS, Run
@@ -35,7 +37,7 @@ from storage.durable import is_full
 from storage.errors import SpoolFull, StorageError
 from storage.rows import CaptureState as State
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _runs: dict[Crawler, Run] = {}
 _ends: list["asyncio.Future[None]"] = []  # kept, or they may be collected before they are done
@@ -132,6 +134,8 @@ class RunExtension:
             cls.begun(run.id)
         spider.known = run.known or spider.known
         spider.limit = source.limit_pages or spider.limit
+        bind(run=run.id, source=source.slug)  # for all that the crawl does from here on
+        log.info("the run begins", spider=source.spider, pages=len(source.pages))
         extension = cls.current = cls(crawler, run, own)
         connect = crawler.signals.connect
         connect(extension.scheduled, signals.request_scheduled)
@@ -164,7 +168,8 @@ class RunExtension:
         if isinstance(failure.value, StorageError):
             self.run.break_off(failure.value)
             end_crawl(self.crawler, "cannot_keep")
-        log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
+        with bound(url=response.url, capture=response.meta["osint_capture"]):
+            log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
         self.run.unread.append(f"{response.url}: {failure.getErrorMessage()}")
         self.run.gave_up(response.meta["osint_capture"], State.FAILED, f"parser failed: {failure.getErrorMessage()}")
 
@@ -177,7 +182,7 @@ class RunExtension:
         if RunExtension.progress:
             RunExtension.progress(self.run.source, self.run.tally)
         if self.flushing is None or self.flushing.done():
-            self.flushing = asyncio.get_running_loop().run_in_executor(None, self.pressure.keep)
+            self.flushing = asyncio.get_running_loop().run_in_executor(None, in_context(self.pressure.keep))
             self.flushing.add_done_callback(self.flushed)
 
     def flushed(self, future: "asyncio.Future[Load]") -> None:
@@ -225,6 +230,7 @@ class RunExtension:
         try:
             held = getattr(self.crawler.spider, "held_back", 0)
             summary = await asyncio.to_thread(self.run.end, reason=reason, held_back=held, limit=self.limit)
+            log.info("the run ended", outcome=summary.outcome.value, reason=summary.reason, **asdict(summary.tally))
             if RunExtension.finished:
                 RunExtension.finished(summary)
         finally:

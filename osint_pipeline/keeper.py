@@ -1,11 +1,13 @@
 """What a worker does for its own machine beside the visits: mends its spool, brings WARCs to the store, says how it is."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from osint_pipeline.alerts import look
+from osint_pipeline.clock import UNKNOWN, clock_of
+from osint_pipeline.logs import logger
 from osint_pipeline.machine import describe
 from osint_pipeline.pressure import Drained, drain
 from osint_pipeline.recovery import recover
@@ -14,7 +16,7 @@ from settings.service import Service
 from storage.errors import StorageError
 from storage.machines import MachineRow, put_machine
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SAY_SECONDS = 10.0
 LONGEST_SECONDS = 300.0  # between two attempts to reach a store that is away
@@ -27,7 +29,6 @@ class Keeper:
         self.service, self.worker, self.concurrency, self.hosts = service, worker, concurrency, hosts
         self.started_at = datetime.now(UTC)
         self.upload_error: str | None = None
-        self.uploaded_at: datetime | None = None
         self._wake = asyncio.Event()
         self._halt = threading.Event()
         self._spool = asyncio.Lock()  # one thread at a time works on it for us
@@ -74,6 +75,11 @@ class Keeper:
                 await asyncio.wait_for(stop.wait(), SAY_SECONDS)
             except TimeoutError:
                 continue
+        await asyncio.to_thread(self._quietly, self._farewell)
+
+    async def alert(self) -> None:
+        """Look whether something is wrong, and tell people."""
+        await asyncio.to_thread(self._quietly, self._alert)
 
     def _quietly(self, act: Callable[[Workspace], str | None]) -> str | None:
         """Do something in a workspace of its own; what went wrong, None if nothing did."""
@@ -91,19 +97,28 @@ class Keeper:
     def _drain(self, workspace: Workspace) -> str | None:
         done: Drained = drain(workspace, self._halt)
         if done.preserved:
-            self.uploaded_at = datetime.now(UTC)
             log.info("%d WARCs are in the store, %d local copies went", done.preserved, done.released)
         if done.why and done.why != self.upload_error:
             log.warning("not everything is in the store: %s", done.why)
         return done.why
 
-    def _describe(self, workspace: Workspace) -> None:
-        detail = describe(workspace, concurrency=self.concurrency, hosts=self.hosts())
-        detail |= {"last_upload_error": self.upload_error, "last_upload_at": str(self.uploaded_at or "") or None}
-        now = datetime.now(UTC)
-        put_machine(
-            workspace.catalog,
-            MachineRow(
-                name=self.service.machine, worker=self.worker, started_at=self.started_at, seen_at=now, detail=detail
-            ),
+    def _describe(self, workspace: Workspace, *, stopped: bool = False) -> None:
+        told = clock_of(self.service.ntp_server)
+        offset = None if told.offset_seconds == UNKNOWN else float(told.offset_seconds)
+        detail = describe(
+            workspace,
+            concurrency=self.concurrency,
+            running=self.hosts(),
+            clock={"offset_seconds": offset, "source": told.source},
+            stopped=stopped,
         )
+        name, now = self.service.machine, datetime.now(UTC)
+        row = MachineRow(name=name, worker=self.worker, started_at=self.started_at, seen_at=now, detail=detail)
+        put_machine(workspace.catalog, row)
+
+    def _farewell(self, workspace: Workspace) -> None:
+        self._describe(workspace, stopped=True)
+
+    def _alert(self, workspace: Workspace) -> None:
+        for change in look(workspace):
+            log.warning("alert", what=change.what.value, rule=change.alert.rule, subject=change.alert.subject)

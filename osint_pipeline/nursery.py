@@ -1,7 +1,6 @@
 """Starts the processes that make visits, watches over each, and ends those that take too much."""
 
 import asyncio
-import logging
 import multiprocessing
 import os
 import signal
@@ -12,10 +11,11 @@ from multiprocessing.context import ForkServerProcess
 import psutil
 
 from osint_pipeline.crawling import END_SECONDS
+from osint_pipeline.logs import logger
 from osint_pipeline.visiting import HARD_SECONDS, Order, make_visits
 from settings.service import Service
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PRELOADED = (  # imported once, in the process that the others are forked from: a start costs 20 ms instead of 1.5 s
     "osint_pipeline.visiting", "osint_pipeline.crawl", "osint_pipeline.fetch.handler", "osint_pipeline.run", "scrapy.crawler",

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from osint_pipeline.state import note_state, store_state
+from osint_pipeline.uploads import note_upload
 from osint_pipeline.workspace import Workspace
 from storage.check import Result, check_warc
 from storage.digest import file_sha256
@@ -63,6 +64,15 @@ def upload(workspace: Workspace, *, progress: Progress | None = None) -> Generat
     Raises StoreUnavailable at the first sign that the store is away, after what was under way has ended. Safe to call
     again, from several processes too: what is in the store already is only read back.
     """
+    try:
+        yield from _upload(workspace, progress)
+    except StorageError as error:
+        note_upload(workspace.folder, error)
+        raise
+    note_upload(workspace.folder, None)
+
+
+def _upload(workspace: Workspace, progress: Progress | None) -> Iterator[Preserved]:
     waiting = sorted(
         workspace.catalog.warcs(state=WarcState.SEALED), key=lambda one: (one.sealed_at or _NEVER, one.name)
     )

@@ -29,6 +29,7 @@ from storage.schema import captures, media, records, version_captures
 from storage.spool import Recovered, warc_info
 
 NOBODY = UUID(int=0)
+RECOVERED = "recovered"
 ALONE = 7421003  # the advisory lock that lets one recovery work at a time
 GONE = "its process ended before the run did; what it had not reached is not counted"
 _ROWS_AT_ONCE, _CAPTURES_AT_ONCE = 2000, 100
@@ -45,7 +46,19 @@ class Mended:
 
 
 def recover(workspace: Workspace) -> Iterator[Mended]:
-    """Mend the spool and the catalogue after any crash. May run at any time: what a living run writes is left alone."""
+    """Mend the spool and the catalogue after any crash. May run at any time: what a living run writes is left alone.
+
+    The chain of events is told at its end how much was mended, where anything was.
+    """
+    count = 0
+    for one in _recover(workspace):
+        count += 1
+        yield one
+    if count:
+        workspace.catalog.add_event(RECOVERED, workspace.service.machine, None, {"mended": count})
+
+
+def _recover(workspace: Workspace) -> Iterator[Mended]:
     for found in workspace.spool.recover():
         if found.sealed and found.reason == "manifest missing":
             _seal_again(workspace, found.sealed)

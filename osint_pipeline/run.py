@@ -20,6 +20,7 @@ from osint_pipeline.guarantees import last
 from osint_pipeline.history import COVERED, History, as_detail
 from osint_pipeline.journal import Journal
 from osint_pipeline.known import ArchiveKnown
+from osint_pipeline.logs import logger
 from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
 from osint_pipeline.posts import ChannelIds, gap_rows, page_batch
 from osint_pipeline.recorder import RESPONSES, Recorder
@@ -42,6 +43,7 @@ from storage.rows import CaptureState as State
 from storage.spool import WarcSeries
 from storage.validators import Validators
 
+log = logger(__name__)
 ROBOTS = "robots.txt"
 
 
@@ -384,6 +386,7 @@ class Run:
         )
         if wanted.given and last and state is State.CAPTURED and (verdict is Verdict.CONTENT or wanted.kind == "file"):
             self._note_validators(wanted, wanted.given, last)
+        _log_close(row)
         self.recorder.close(row)
         if wanted.kind != "page":
             self.recorder.end_file(wanted.url, row)
@@ -401,6 +404,11 @@ class Run:
                 last_modified=given.last_modified,
             )
             self.conditions.note(wanted.id, validators)
+
+
+def _log_close(row: CaptureRow) -> None:
+    tell = log.debug if row.state is State.CAPTURED else log.info
+    tell(row.state.value, url=row.url, capture=str(row.id), status=row.status, reason=row.reason)
 
 
 def this_process(machine: str) -> str:

@@ -1,6 +1,5 @@
 """Makes the visits of one host, one after the other, in a process of its own: what a worker starts for a job."""
 
-import logging
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from sqlalchemy import text
 from osint_pipeline.crawling import crawl_feed
 from osint_pipeline.errors import Exit, UserError, explain
 from osint_pipeline.hostlock import HostLock
+from osint_pipeline.logs import configure, logger
 from osint_pipeline.outcome import Summary
 from osint_pipeline.source import Source, watched_source
 from osint_pipeline.stopping import INTERRUPTED, ORDERLY_SECONDS, arm
@@ -25,7 +25,7 @@ from storage.errors import StorageError
 from storage.visits import VisitRow, VisitState, Why, began, claim, finish, put_back, take_over
 from storage.watched import one_watched
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 BUSY = 75  # exit code: another process has the host (EX_TEMPFAIL of sysexits.h)
 LOCK_SECONDS = 20.0  # how long a process of a worker that died may still hold the host
@@ -66,7 +66,9 @@ def make_visits(order: Order, alive: Connection) -> None:
 
 
 def _make_visits(order: Order) -> int:
-    with Workspace(load().service) as workspace:
+    service = load().service
+    configure(service, kind="run")
+    with Workspace(service) as workspace:
         lock = _wait_for(workspace.catalog, order.host)
         if lock is None:
             return BUSY

@@ -1,7 +1,6 @@
 """A worker: takes jobs from the queue, has hosts visited, turns schedules into visits, frees what dead workers held."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from procrastinate import exceptions
 
 from osint_pipeline.errors import Exit
 from osint_pipeline.keeper import Keeper
+from osint_pipeline.logs import logger
 from osint_pipeline.nursery import Ended, Nursery
 from osint_pipeline.run import process_start
 from osint_pipeline.timetable import tick
@@ -24,11 +24,11 @@ from storage.catalog import Catalog
 from storage.errors import StorageError
 from storage.visits import forget_visits, take_over
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 CRAWL, CLOCK = "crawl", "clock"  # the queues: one job for each host that has visits; what looks after the others
 QUEUES = (CRAWL, CLOCK)
-TICK, DAILY = "* * * * * */5", "17 3 * * * 0"  # cron with seconds, last
+TICK, ALERTS, DAILY = "* * * * * */5", "* * * * * 30", "17 3 * * * 0"  # cron with seconds, last
 OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED)  # ends that say nothing against the visit
 OUTAGE_SECONDS = (1.0, 30.0)  # between two attempts to reach a database that is away, from and to
 
@@ -126,6 +126,11 @@ class Worker:
             hosts = await asyncio.to_thread(tick, catalog, datetime.now(UTC), catch_up_visits=most)
             await rescue(app, self.service.worker_gone_seconds)
             await order_visits(app, hosts)
+
+        @app.periodic(cron=ALERTS, periodic_id="alerts")
+        @app.task(name="alerts", queue=CLOCK, queueing_lock="alerts", lock="alerts")
+        async def alerts(timestamp: int) -> None:
+            await self.keeper.alert()
 
         @app.periodic(cron=DAILY, periodic_id="daily")
         @app.task(name="daily", queue=CLOCK, queueing_lock="daily", lock="daily")

@@ -1,6 +1,5 @@
 """The parts that every command works with: settings, data folder, spool, catalogue, store."""
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.fetch.guard import Guard, read_networks
+from osint_pipeline.logs import logger
 from settings.service import Service, private_folder
 from storage.ownership import Claim, Owner
 from storage.spool import Spool
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from storage.catalog import Catalog
     from storage.objects import S3, ObjectStore
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 PLACES = "spools"  # in the data folder: where this machine's spools were made
 _IDENTITY = """SELECT system_identifier || ':' || oid FROM pg_control_system(), pg_database
     WHERE datname = current_database()"""

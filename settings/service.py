@@ -16,6 +16,7 @@ from settings.exits import BadExit, read_exit, read_exits
 
 PREFIX = "OSINT_"
 _MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_LISTEN = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 MOST_HOURS = 876_600  # a hundred years
 _MOST_SECONDS = 2_000_000  # 23 days: system calls count a wait in milliseconds of 31 bits
 _MOST_BYTES = 1 << 60
@@ -153,6 +154,27 @@ class Service:
     )
     gap_pages: int = _say(5, "pages that a visit asks for gaps and failed files of old posts", at_least=0, at_most=1000)
     log_level: str = _say("warning", "debug, info, warning or error")
+    log_format: str = _say("auto", "json, text, or auto: json in a file and where workers run without a terminal")
+    log_file: Path | None = _say(None, "file that log lines go to, shared by all processes; none: standard error")
+    log_bytes: int = _say(50_000_000, "the log file is rotated when it has grown to this", at_least=10_000)
+    log_keep: int = _say(10, "rotated log files that stay", at_least=1, at_most=1000)
+    metrics_listen: str = _say("127.0.0.1:9464", "host:port of /metrics, /healthz and /readyz; or off")
+    alerts: tuple[str, ...] = _say((), "where alerts go: apprise URLs, comma-separated: docs/watching.md", secret=True)
+    alert_silent_hours: float = _say(24.0, "a source is silent after this, and three of its intervals", at_least=0.01)
+    alert_block_share: float = _say(
+        0.5, "share of a host's last captures that were refused, from which on it blocks us", at_least=0.01, at_most=1
+    )
+    alert_block_captures: int = _say(20, "captures of a host below which nothing is said of its share", at_least=1)
+    alert_spool_hours: float = _say(6.0, "a WARC may wait this long for the store", at_least=0.01)
+    alert_store_seconds: float = _say(300.0, "uploads may fail this long", at_least=0)
+    alert_unstamped_hours: float = _say(24.0, "a sealed WARC is to be preserved within this", at_least=0.01)
+    alert_disk_free_bytes: int = _say(
+        5_000_000_000, "free space of a machine's disk, at most a tenth of it, below which it is low", at_least=0
+    )
+    alert_machine_seconds: float = _say(120.0, "a machine that was not seen for this long is gone", at_least=15)
+    alert_clock_seconds: float = _say(1.0, "offset of a machine's clock from which on it is off", at_least=0.001)
+    alert_late_seconds: float = _say(1800.0, "a visit may wait this long after it is due", at_least=1)
+    alert_calm_seconds: float = _say(300.0, "a trouble must be gone for this long before its alert ends", at_least=0)
 
 
 def variable(name: str) -> str:
@@ -306,6 +328,7 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingError(
             variable("machine"), f"{values['machine']!r} is no name", "letters, digits, dots, hyphens: at most 63"
         )
+    _check_watching(values)
     if values["one_disk"] not in ("link", "copy"):
         raise SettingError(variable("one_disk"), f"{values['one_disk']!r} is neither", "link or copy")
     if values["robots"] != "obey" and not values["robots"].partition("ignore:")[2].strip():
@@ -334,11 +357,22 @@ def _check_ways_out(values: Mapping[str, Any]) -> None:
         raise SettingError(variable("address_url"), "is no http or https address", "https://host/path")
 
 
+def _check_watching(values: Mapping[str, Any]) -> None:
+    if values["log_format"] not in ("auto", "json", "text"):
+        raise SettingError(variable("log_format"), f"{values['log_format']!r} is no format", "json, text or auto")
+    listen = values["metrics_listen"]
+    if listen != "off" and not ((found := _LISTEN.fullmatch(listen)) and int(found[1]) < 65536):
+        raise SettingError(variable("metrics_listen"), f"{listen!r} is no address", "write 127.0.0.1:9464, or off")
+    if not all("://" in one for one in values["alerts"][:1]):  # later parts may be addresses of the first one's list
+        raise SettingError(variable("alerts"), "is no apprise URL", "write it as docs/watching.md shows")
+
+
 def _shown(value: Any, secret: bool) -> str:
     if value is None or value == ():
         return "-"
     if secret and isinstance(value, tuple):
         return ",".join(one.masked for one in read_exits(value).values())
+        return "********"
     if secret:
         return _mask_url(str(value)) if "://" in str(value) else "********"
     return ",".join(value) if isinstance(value, tuple) else str(value)

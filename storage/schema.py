@@ -35,6 +35,8 @@ PLAIN = r"regexp_replace(normalize({0}, NFC), '[\u0301\u00AD\u200B-\u200D\u2060\
 WORDS = "to_tsvector('simple', " + PLAIN.format("left(coalesce(title, '') || ' ' || text, 100000)") + ")"
 TITLE_WORDS = "to_tsvector('simple', " + PLAIN.format("left(title, 100000)") + ")"
 
+SUCCESS = "outcome IN ('complete', 'partial') AND captured > 0"  # a run that brought something of its source
+
 
 class Sha256(TypeDecorator[str]):
     """A digest: lower-case hex in Python, 32 bytes in the table (half of the room of the text, in its indexes too)."""
@@ -95,6 +97,8 @@ runs = Table(
     Column("process", Text),
     Index("runs_source_id_started_at_idx", "source_id", "started_at"),
     Index("runs_unfinished_idx", "started_at", postgresql_where=text("ended_at IS NULL")),
+    Index("runs_ended_at_idx", "ended_at"),
+    Index("runs_success_idx", "source_id", "started_at", postgresql_where=text(SUCCESS)),
 )
 
 captures = Table(
@@ -388,6 +392,8 @@ visits = Table(  # each visit that was due, and what came of it: none is forgott
     UniqueConstraint("source_id", "due_at", "why", name="visits_source_id_due_at_why_key"),
     Index("visits_open_idx", "host", "not_before", postgresql_where=text("state IN ('due', 'running')")),
     Index("visits_due_at_idx", "due_at"),
+    Index("visits_started_at_idx", "started_at"),
+    Index("visits_ended_at_idx", "ended_at"),
     Index("visits_run_id_idx", "run_id"),
 )
 
@@ -440,4 +446,19 @@ alerts = Table(  # each trouble from its beginning to its end; one of a rule and
     Column("detail", JSONB, nullable=False),
     Index("alerts_open_idx", "rule", "subject", unique=True, postgresql_where=text("ended_at IS NULL")),
     Index("alerts_began_at_idx", "began_at"),
+)
+
+totals = Table(  # sums over all that was counted up to `counted`: they only grow, whoever asks
+    "totals",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+counted = Table(  # one row: runs and visits that ended up to a moment, events up to a number
+    "counted",
+    metadata,
+    Column("upto", TIME, nullable=False),
+    Column("event_id", BigInteger, nullable=False),
 )

@@ -85,6 +85,12 @@ def embedded_url(embedded_server: str) -> Iterator[str]:
     yield from _fresh(embedded_server, "osint_template")
 
 
+@pytest.fixture(scope="module")
+def module_url(embedded_server: str) -> Iterator[str]:
+    """URL of a migrated database on our own server that the tests of one module share."""
+    yield from _fresh(embedded_server, "osint_template")
+
+
 @pytest.fixture(scope="session")
 def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cephserver.CephServer]:
     """A tiny Ceph; its object store has no user yet."""

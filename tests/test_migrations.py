@@ -51,6 +51,8 @@ ROWS = {
         "INSERT INTO machines VALUES ('m', 'm:1:2', :at, :at, '{}')",
         "INSERT INTO alerts VALUES (:alert, 'silent', 'kanal', 'warning', 'x', :at, NULL, NULL, NULL, '{}')",
         "INSERT INTO warc_runs VALUES ('a.warc.gz', :run)",
+        "INSERT INTO totals VALUES ('runs', 'complete', 1)",
+        "INSERT INTO counted VALUES (:at, 0)",
     ),
 }
 NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert")

@@ -203,7 +203,12 @@ def test_up_runs_all_of_it_and_stops_cleanly(tmp_path: Path) -> None:
     from storage.embedded_postgres import EmbeddedPostgres
     from tests.commands import Osint
 
-    osint = Osint(tmp_path / "home", OSINT_LINGER_SECONDS="0", OSINT_UPLOAD_EVERY_SECONDS="1")
+    osint = Osint(
+        tmp_path / "home",
+        OSINT_LINGER_SECONDS="0",
+        OSINT_UPLOAD_EVERY_SECONDS="1",
+        OSINT_METRICS_LISTEN="127.0.0.1:0",
+    )
     with RawServer({"/one": PAGE}) as server:
         up = osint.start("up")
         try:

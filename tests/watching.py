@@ -58,7 +58,7 @@ class Cluster:
     def machine(self, name: str) -> Osint:
         """A machine's commands; its data folder is its own."""
         if name not in self.machines:
-            settings = {**self.named, "OSINT_MACHINE": name, **self.settings}
+            settings = {**self.named, "OSINT_MACHINE": name, "OSINT_METRICS_LISTEN": "off", **self.settings}
             self.machines[name] = Osint(self.folder / name, **settings)
         return self.machines[name]
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.workspace import Workspace
-from settings.service import load
+from settings.service import Service, load
 
 WHOLE = {"name", "id", "run", "media", "outcome", "kind", "when", "started", "setting", "guarantee"}  # never folded
 
@@ -29,8 +29,18 @@ class Reader:
 @contextmanager
 def workspace(*, rebuilds: bool = False) -> Iterator[Workspace]:
     """Open the workspace that the settings name, and close it."""
-    with Workspace(load().service, rebuilds=rebuilds) as opened:
+    service = load().service
+    log_lines(service)
+    with Workspace(service, rebuilds=rebuilds) as opened:
         yield opened
+
+
+def log_lines(service: Service) -> None:
+    """Send this command's log lines where the settings say, under its name."""
+    from osint_pipeline.logs import configure
+
+    context = click.get_current_context(silent=True)
+    configure(service, kind=(context and context.info_name) or "osint")
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from osint_pipeline.claims import Claim
     from osint_pipeline.verify import Progress
 
+_TOLD = {"passed": "PASS", "failed": "FAIL", "unverifiable": "UNVERIFIABLE"}
 _SHOWN_SECONDS = 0.1
 _SHOWN = 200  # characters of what was named
 
@@ -40,6 +41,8 @@ def verify(what: str | None, all_: bool, json_: bool) -> int:
                     f"{claim.result} {claim.claim}: {claim.subject}: {claim.why}"
                     + (f" ({claim.clause})" if claim.clause else "")
                 )
+        if all_:
+            opened.catalog.add_event("verified", "all", None, {name: counts[key] for name, key in _TOLD.items()})
     if not json_:
         total = f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['UNVERIFIABLE']} could not be checked"
         click.echo(total + watched.read)

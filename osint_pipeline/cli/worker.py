@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -42,15 +43,22 @@ def serve(
 ) -> int:
     """Run a worker in this process until it is told to stop; `with_store`: keep the embedded store running meanwhile."""
     from osint_pipeline.guarantees import known, require
+    from osint_pipeline.logs import configure
+    from osint_pipeline.web_metrics import listening
     from osint_pipeline.work import QUEUES, Worker
 
-    with Workspace(service) as workspace:
+    configure(service, kind="up" if with_store else "worker")
+    with Workspace(service) as workspace, ExitStack() as stack:
         if service.require:
             require(service, known(workspace))
         _ = workspace.catalog, workspace.spool  # refused now rather than later
         if with_store:
             _ = workspace.store_config
         made = Worker(workspace, concurrency or service.worker_concurrency, queues or QUEUES)
+        try:
+            stack.enter_context(listening(service))
+        except UserError as error:  # another worker of this machine answers there
+            click.echo(f"no metrics from this worker: {error.what}", err=True)
         asyncio.run(_until_told(made))
     return Exit.COMPLETE
 

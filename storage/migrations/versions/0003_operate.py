@@ -32,6 +32,12 @@ CREATE TABLE visits (
 CREATE INDEX visits_open_idx ON visits (host, not_before) WHERE state IN ('due', 'running');
 CREATE INDEX visits_due_at_idx ON visits (due_at);
 CREATE INDEX visits_run_id_idx ON visits (run_id);
+CREATE INDEX visits_started_at_idx ON visits (started_at);
+CREATE INDEX visits_ended_at_idx ON visits (ended_at);
+CREATE INDEX runs_ended_at_idx ON runs (ended_at);
+CREATE INDEX runs_success_idx ON runs (source_id, started_at) WHERE outcome IN ('complete', 'partial') AND captured > 0;
+CREATE TABLE totals (name TEXT NOT NULL, label TEXT NOT NULL, value BIGINT NOT NULL, PRIMARY KEY (name, label));
+CREATE TABLE counted (upto TIMESTAMPTZ NOT NULL, event_id BIGINT NOT NULL);
 CREATE TABLE validators (
     source_id UUID NOT NULL, url_sha256 BYTEA NOT NULL, url TEXT NOT NULL, etag TEXT, last_modified TEXT,
     record_id UUID NOT NULL, record_date TEXT NOT NULL, payload_sha256 BYTEA, seen_at TIMESTAMPTZ NOT NULL,
