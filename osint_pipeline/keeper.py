@@ -87,19 +87,19 @@ class Keeper:
             with Workspace(self.service) as workspace:
                 return act(workspace)
         except (StorageError, OSError) as error:
-            log.warning("%s: %s", act.__name__.strip("_"), error)
+            log.warning("cannot " + act.__name__.strip("_"), why=str(error))
             return str(error)
 
     def _recover(self, workspace: Workspace) -> None:
         for one in recover(workspace):
-            log.warning("recovered %s: %s", one.name, one.sentence)
+            log.warning("recovered", what=one.name, said=one.sentence)
 
     def _drain(self, workspace: Workspace) -> str | None:
         done: Drained = drain(workspace, self._halt)
         if done.preserved:
-            log.info("%d WARCs are in the store, %d local copies went", done.preserved, done.released)
+            log.info("stored", warcs=done.preserved, local_copies_released=done.released)
         if done.why and done.why != self.upload_error:
-            log.warning("not everything is in the store: %s", done.why)
+            log.warning("not everything is in the store", why=done.why)
         return done.why
 
     def _describe(self, workspace: Workspace, *, stopped: bool = False) -> None:

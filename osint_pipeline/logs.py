@@ -30,7 +30,7 @@ def logger(name: str) -> Any:
     """Give a logger: `log.info("sealed", warc=name, size_bytes=n)`. Until configure() it is a plain one of Python's."""
     return structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, _to_stdlib],
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.PositionalArgumentsFormatter(), _to_stdlib],
         wrapper_class=structlog.stdlib.BoundLogger,
         context_class=dict,
     )

@@ -183,5 +183,5 @@ def _end_with(alive: Connection) -> None:
 
 
 def _said(error: UserError) -> int:
-    log.error("%s; %s", error.what, error.advice)
+    log.error(error.what, advice=error.advice)
     return error.exit_code

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import procrastinate
 import psycopg
 from procrastinate import exceptions
+from procrastinate.jobs import Status
 
 from osint_pipeline.errors import Exit
 from osint_pipeline.keeper import Keeper
@@ -72,7 +73,7 @@ class Worker:
                 await self._serve()
                 pause = OUTAGE_SECONDS[0]
             except (psycopg.Error, exceptions.ProcrastinateException, StorageError) as error:
-                log.warning("the queue cannot be served: %s; again in %g s", _short(error), pause)
+                log.warning("the queue cannot be served", why=_short(error), again_in_seconds=pause)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), pause)
                 pause = min(longest, 2 * pause)
@@ -124,8 +125,8 @@ class Worker:
         async def on_tick(timestamp: int) -> None:
             most = self.service.catch_up_visits
             hosts = await asyncio.to_thread(tick, catalog, datetime.now(UTC), catch_up_visits=most)
-            await rescue(app, self.service.worker_gone_seconds)
             await order_visits(app, hosts)
+            await rescue(app, self.service.worker_gone_seconds)
 
         @app.periodic(cron=ALERTS, periodic_id="alerts")
         @app.task(name="alerts", queue=CLOCK, queueing_lock="alerts", lock="alerts")
@@ -146,7 +147,7 @@ class Worker:
         self.keeper.wake()
         if ended.code in (0, BUSY) or (ended.code == Exit.INTERRUPTED and ended.why is None):
             return
-        log.warning("%s: %s", host, ended.sentence)
+        log.warning("a host's process ended", host=host, why=ended.sentence)
         await self.keeper.recover_soon()
         await asyncio.to_thread(self._account, catalog, host, ended)
 
@@ -156,7 +157,7 @@ class Worker:
         for visit in take_over(
             catalog, host, datetime.now(UTC), most=most, why=ended.sentence, died=died, wait=wait, worker=self.name
         ):
-            log.warning("visit %s of %s: %s (%s)", visit.id, host, visit.state, visit.reason)
+            log.warning("visit", visit=str(visit.id), host=host, state=visit.state.value, reason=visit.reason)
 
 
 async def order_visits(app: procrastinate.App, hosts: Iterable[tuple[str, int]]) -> None:
@@ -174,9 +175,11 @@ async def rescue(app: procrastinate.App, seconds: float) -> None:
     manager = app.job_manager
     await manager.prune_stalled_workers(seconds)
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=seconds):
-        log.warning("job %s (%s) was a dead worker's; it is taken again", job.id, job.lock)
-        with suppress(exceptions.AlreadyEnqueued):
+        log.warning("a dead worker's job is taken again", job=job.id, lock=job.lock)
+        try:
             await manager.retry_job(job)
+        except exceptions.ConnectorException:  # another of its kind waits already, and does the same
+            await manager.finish_job(job, status=Status.FAILED, delete_job=True)
 
 
 async def _end(serving: set["asyncio.Task[None]"]) -> None:
