@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from osint_pipeline.outcome import Summary, Tally
+from osint_pipeline.shared import SharedWarcs
 from osint_pipeline.source import Source
 from osint_pipeline.stopping import INTERRUPTED, SIGNALS, arm, last_call
 from osint_pipeline.workspace import Workspace
@@ -30,10 +31,12 @@ def crawl_sources(
     since: datetime | None = None,
     progress: Progress | None = None,
     drains: bool = False,
+    warcs: SharedWarcs | None = None,
 ) -> list[Summary]:
     """Visit each source once; SIGINT or SIGTERM ends the crawl under way and keeps what it has.
 
-    `drains`: bring WARCs to the store already while the spool fills. To be called once in a process: Twisted's reactor
+    `drains`: bring WARCs to the store already while the spool fills. `warcs`: what the runs append to instead of WARCs of
+    their own; the caller closes it. To be called once in a process: Twisted's reactor
     does not start twice.
     """
     from scrapy.utils.reactor import install_reactor
@@ -45,20 +48,20 @@ def crawl_sources(
 
     reactor: Any = installed
     quiet_scrapy(workspace.service.log_level)
-    RunExtension.drains = drains
+    RunExtension.drains, RunExtension.warcs = drains, warcs
     crawls = _Crawls(workspace, limit or workspace.service.limit, since, progress)
     task = reactor._asyncioEventloop.create_task(crawls.until_done(sources))
     task.add_done_callback(lambda _: reactor.stop())
     reactor.run(installSignalHandlers=False)
     task.result()
-    return crawls.summaries + [unvisited(workspace, source) for source in sources[crawls.visited :]]
+    return crawls.summaries + [unvisited(workspace, source, warcs) for source in sources[crawls.visited :]]
 
 
-def unvisited(workspace: Workspace, source: Source) -> Summary:
+def unvisited(workspace: Workspace, source: Source, warcs: SharedWarcs | None = None) -> Summary:
     """Write down that a source was not come to before the crawl was interrupted."""
     from osint_pipeline.run import Run
 
-    run = Run(workspace, source)
+    run = Run(workspace, source, warcs=warcs)
     for page in source.pages:
         run.want(page, "page")
     return run.end(reason=INTERRUPTED)

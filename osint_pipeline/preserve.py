@@ -18,6 +18,7 @@ from storage.check import Result, check_warc
 from storage.digest import file_sha256
 from storage.errors import StorageError, StoreDiffers
 from storage.finding import list_events
+from storage.names import series_of, shared_host
 from storage.objects import FileDiffers, ObjectStore, Stored
 from storage.rows import WarcRow, WarcState
 from storage.schema import runs, sources
@@ -42,8 +43,13 @@ class Preserved:
 
 
 def key_of(warc: WarcRow, source_slug: str) -> str:
-    """Give the WARC's place in the bucket: v1/warc/{source}/{yyyy}/{mm}/{dd}/{run}/{name}.warc.gz (docs/design.md)."""
+    """Give the WARC's place in the bucket: v1/warc/{source}/{yyyy}/{mm}/{dd}/{run}/{name}.warc.gz (docs/design.md).
+
+    Where several runs share it, host and series stand for source and run.
+    """
     assert warc.sealed_at is not None
+    if host := shared_host(warc.name):
+        return f"v1/warc/{host}/{warc.sealed_at:%Y/%m/%d}/{series_of(warc.name)}/{warc.name}"
     return f"v1/warc/{source_slug}/{warc.sealed_at:%Y/%m/%d}/{warc.run_id}/{warc.name}"
 
 

@@ -21,11 +21,12 @@ from storage.schema import (
     sources,
     version_captures,
     warc_files,
+    warc_runs,
 )
 
 TABLES = (
     sources, runs, captures, records, posts, post_versions, version_captures, media, fingerprints, similar, gaps,
-    warc_files, journal,
+    warc_files, warc_runs, journal,
 )  # fmt: skip
 # what is said of this machine and of the moment, and not of the archive
 NOT_COMPARED = {"runs": {"process"}, "warc_files": {"path", "preserved_at", "state"}}

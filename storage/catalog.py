@@ -35,7 +35,18 @@ from storage.rows import (
     WarcRow,
     WarcState,
 )
-from storage.schema import captures, journal, media, metadata, rebuilding, records, runs, sources, warc_files
+from storage.schema import (
+    captures,
+    journal,
+    media,
+    metadata,
+    rebuilding,
+    records,
+    runs,
+    sources,
+    warc_files,
+    warc_runs,
+)
 from storage.versions import write_posts
 
 _ORIGINALS = """
@@ -365,10 +376,11 @@ class Catalog:
         return Fingerprints(ids=rows["id"].tobytes(), hashes=rows["hash"].astype(np.uint64))
 
     def warc_opened(self, name: str, run_id: UUID, path: str) -> None:
-        """Write that a WARC was begun; may be repeated."""
+        """Write that a run writes into a WARC that is not sealed yet; may be repeated, and for other runs."""
         values = {"name": name, "run_id": run_id, "path": path, "state": WarcState.OPEN}
         with self.begin() as connection:
             connection.execute(insert(warc_files).values(values).on_conflict_do_nothing())
+            _written_by(connection, name, (run_id,))
 
     def warc_sealed(
         self,
@@ -382,19 +394,25 @@ class Catalog:
         sealed_at: datetime,
         state: WarcState = WarcState.SEALED,
         manifest_sha256: str | None = None,
+        runs: Sequence[UUID] = (),
     ) -> None:
-        """Write that a WARC is whole and closed (or torn: closed by another than its writer); may be repeated."""
+        """Write that a WARC is whole and closed (or torn: closed by another than its writer); may be repeated.
+
+        `runs` are all that wrote into it where there are several; `run_id` is the first.
+        """
         values = {"run_id": run_id, "path": path, "size_bytes": size_bytes, "sha256": sha256, "records": records}
         values |= {"sealed_at": sealed_at, "state": state, "manifest_sha256": manifest_sha256}
         sealed = insert(warc_files).values(name=name, **values)
         early = warc_files.c.state.in_((WarcState.OPEN, WarcState.SEALED, WarcState.TORN))
         with self.begin() as connection:
             connection.execute(sealed.on_conflict_do_update(index_elements=["name"], set_=values, where=early))
+            _written_by(connection, name, runs or (run_id,))
 
-    def warc_found(self, row: WarcRow) -> None:
-        """Write a WARC as the store has it; nothing if it is known."""
+    def warc_found(self, row: WarcRow, runs: Sequence[UUID] = ()) -> None:
+        """Write a WARC as the store has it, and the runs that wrote into it; nothing if it is known."""
         with self.begin() as connection:
             connection.execute(insert(warc_files).values(asdict(row)).on_conflict_do_nothing())
+            _written_by(connection, row.name, runs or (row.run_id,))
 
     def warc_uploaded(
         self, name: str, *, key: str, version_id: str | None = None, manifest_sha256: str | None = None
@@ -423,12 +441,12 @@ class Catalog:
     def warcs(
         self, *, state: WarcState | None = None, run_id: UUID | None = None, names: Sequence[str] | None = None
     ) -> list[WarcRow]:
-        """List WARC files by name: those in a state, of a run, of these names, or all."""
+        """List WARC files by name: those in a state, that a run wrote into, of these names, or all."""
         wanted = select(warc_files).order_by(warc_files.c.name)
         if state is not None:
             wanted = wanted.where(warc_files.c.state == state)
         if run_id is not None:
-            wanted = wanted.where(warc_files.c.run_id == run_id)
+            wanted = wanted.where(warc_files.c.name.in_(select(warc_runs.c.warc).where(warc_runs.c.run_id == run_id)))
         if names is not None:
             wanted = wanted.where(warc_files.c.name.in_(names))
         with self.begin() as connection:
@@ -441,6 +459,11 @@ class Catalog:
         """Append to the chain of events; `detail` may hold no floats (they do not come back as they went)."""
         with self.begin() as connection:
             return events.append(connection, kind, subject, sha256, detail or {})
+
+
+def _written_by(connection: Connection, warc: str, runs: Sequence[UUID]) -> None:
+    values = [{"warc": warc, "run_id": run} for run in runs]
+    connection.execute(insert(warc_runs).values(values).on_conflict_do_nothing())
 
 
 def _commit(connection: Connection, batch: Batch) -> Committed:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from test_crawl_faults import INTERRUPTED, PATIENCE_SECONDS, STOP_SECONDS, balanced, page, wait_until
 
-from storage.spool import Spool, WarcSeries
+from storage.series import WarcSeries
+from storage.spool import Spool
 from tests.commands import Osint, kill_group
 from tests.rawserver import Listener, RawServer, Request, answer, endless, holding
 from tests.test_warc import INFO, exchange
