@@ -31,7 +31,7 @@ from storage.names import shared_host
 from storage.objects import Found, ObjectMissing, ObjectStore, RangeShort
 from storage.records import open_warc, read_record
 from storage.refs import ref_of
-from storage.rows import Batch, RecordRow, SourceRow, WarcRow, WarcState
+from storage.rows import Batch, RecordRow, SourceRow, WarcRow, WarcState, WrittenBy
 from storage.schema import records
 
 PREFIX = "v1/warc/"
@@ -60,13 +60,13 @@ class _Warc:
     manifest: Manifest
     manifest_sha256: str
     key: str
-    runs: Mapping[UUID, UUID]  # by the warcinfo records that they begin with, in their order
+    runs: Mapping[UUID, WrittenBy]  # by the warcinfo records that they begin with, in their order
     version_id: str | None
 
     @property
     def run(self) -> UUID:
         """The first of its runs."""
-        return next(iter(self.runs.values()))
+        return next(iter(self.runs.values())).run
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class _Rebuilding:
 
     def _tell_of(self, warc: _Warc) -> None:
         rows, journal = 0, False
-        refs = by_run(self._refs(warc), warc.runs, warc.run)
+        refs = by_run(self._refs(warc), {info: one.run for info, one in warc.runs.items()}, warc.run)
         while some := list(islice(refs, _ROWS_AT_ONCE)):
             for ref in (ref for ref, _ in some if is_journal(ref)):
                 journal = True
@@ -185,7 +185,7 @@ class _Rebuilding:
             self.catalog.commit(Batch(records=batch))
             rows += len(batch)
         state = WarcState.PRESERVED if self.read_back else WarcState.UPLOADED
-        self.catalog.warc_found(_warc_row(warc, state), tuple(dict.fromkeys(warc.runs.values())))
+        self.catalog.warc_found(_warc_row(warc, state), tuple(warc.runs.values()))
         self.done.warcs, self.done.records = self.done.warcs + 1, self.done.records + rows
         if journal:
             warc.manifest.path.unlink()
@@ -304,19 +304,21 @@ def beside(workspace: Workspace, catalog: Catalog) -> Iterator[Workspace]:
     yield Workspace(workspace.service, _catalog=catalog, _store=workspace.store, _spool=workspace.spool)
 
 
-def _runs_of(store: ObjectStore, manifest: Manifest, key: str) -> dict[UUID, UUID]:
+def _runs_of(store: ObjectStore, manifest: Manifest, key: str) -> dict[UUID, WrittenBy]:
     """Name the run of each warcinfo record: as the manifest says, else as the record does. Raises DamagedWarc."""
     told = manifest.extra.get("runs")
     if told is None and shared_host(manifest.name) is None:
         for ref in islice(manifest.records(), 1):
-            return {ref.record_id: _named(key, manifest.extra.get("run") or _info(store, ref, key).get("run"))}
+            run = manifest.extra.get("run") or _info(store, ref, key).get("run")
+            return {ref.record_id: WrittenBy(_named(key, run))}
         raise DamagedWarc(key, 0, "it has no records")
     listed = told if isinstance(told, list) else []
     said = {str(one.get("warcinfo")): one.get("run") for one in listed if isinstance(one, dict)}
-    infos = (ref for ref in manifest.records() if ref.type is RecordType.WARCINFO)
-    found = {
-        ref.record_id: _named(key, said.get(str(ref.record_id)) or _info(store, ref, key).get("run")) for ref in infos
-    }
+    found = {}
+    for ref in manifest.records():
+        if ref.type is RecordType.WARCINFO:
+            run = said.get(str(ref.record_id)) or _info(store, ref, key).get("run")
+            found[ref.record_id] = WrittenBy(_named(key, run), ref.offset_bytes)
     if not found:
         raise DamagedWarc(key, 0, "it has no warcinfo record")
     return found

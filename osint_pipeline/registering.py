@@ -7,7 +7,7 @@ from uuid import UUID
 
 from storage.catalog import Catalog
 from storage.manifest import SealedWarc
-from storage.rows import WarcState
+from storage.rows import WarcState, WrittenBy
 from storage.series import Section, WarcSeries
 
 
@@ -71,10 +71,10 @@ def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: War
 
     `run_id` is its run where its manifest names none.
     """
-    runs = warc.runs or (run_id,)
+    runs = warc.runs or (WrittenBy(run_id),)
     catalog.warc_sealed(
         warc.path.name,
-        run_id=runs[0],
+        run_id=runs[0].run,
         path=str(warc.path),
         size_bytes=warc.size_bytes,
         sha256=warc.sha256,

@@ -94,7 +94,8 @@ def pull(workspace: Workspace, id_: UUID, folder: Path) -> tuple[Path, int]:
     path = folder / f"{id_}.warc.gz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        copy_records(refs, Archive(workspace).read, path)
+        infos = workspace.catalog.warcinfo_offsets(list({ref.warc for ref in refs}))
+        copy_records(refs, Archive(workspace).read, path, infos)
     except FileExistsError as error:
         raise UserError(f"{path} exists", "name another folder with --out, or move it away") from error
     except OSError as error:

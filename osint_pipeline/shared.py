@@ -102,9 +102,10 @@ class SharedWarcs:
         """Tell the catalogue of the gathered WARCs whose runs are settled; `run` counts as settled but for `held`."""
         with self._lock:
             for warc in list(self._waiting):
-                if not self._unsettled.isdisjoint(set(warc.runs) - {run}) or warc.path.name in held:
+                others = {one.run for one in warc.runs} - {run}
+                if not self._unsettled.isdisjoint(others) or warc.path.name in held:
                     continue
-                register_sealed(self.workspace.catalog, warc, warc.runs[0])
+                register_sealed(self.workspace.catalog, warc, warc.runs[0].run)
                 self._waiting.remove(warc)
 
     def tell_open(self, run: UUID, section: Section) -> None:
@@ -112,7 +113,8 @@ class SharedWarcs:
         with self._lock:
             current = self._series.current
             if current and current.file_name in section.warcs:
-                self.workspace.catalog.warc_opened(current.file_name, run, str(current.path))
+                at = section.warcs[current.file_name]
+                self.workspace.catalog.warc_opened(current.file_name, run, str(current.path), at)
 
     def settled(self, run: UUID) -> None:
         """Note that the catalogue has been told all of a run."""

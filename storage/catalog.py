@@ -34,6 +34,7 @@ from storage.rows import (
     StoredMedia,
     WarcRow,
     WarcState,
+    WrittenBy,
 )
 from storage.schema import (
     captures,
@@ -375,12 +376,12 @@ class Catalog:
         rows = np.frombuffer(data, layout, count=(len(data) - 21) // layout.itemsize, offset=19)
         return Fingerprints(ids=rows["id"].tobytes(), hashes=rows["hash"].astype(np.uint64))
 
-    def warc_opened(self, name: str, run_id: UUID, path: str) -> None:
-        """Write that a run writes into a WARC that is not sealed yet; may be repeated, and for other runs."""
+    def warc_opened(self, name: str, run_id: UUID, path: str, offset_bytes: int = 0) -> None:
+        """Write that a run writes into a WARC that is not sealed yet, from an offset; may be repeated, and for other runs."""
         values = {"name": name, "run_id": run_id, "path": path, "state": WarcState.OPEN}
         with self.begin() as connection:
             connection.execute(insert(warc_files).values(values).on_conflict_do_nothing())
-            _written_by(connection, name, (run_id,))
+            _written_by(connection, name, (WrittenBy(run_id, offset_bytes),))
 
     def warc_sealed(
         self,
@@ -394,7 +395,7 @@ class Catalog:
         sealed_at: datetime,
         state: WarcState = WarcState.SEALED,
         manifest_sha256: str | None = None,
-        runs: Sequence[UUID] = (),
+        runs: Sequence[WrittenBy] = (),
     ) -> None:
         """Write that a WARC is whole and closed (or torn: closed by another than its writer); may be repeated.
 
@@ -406,13 +407,13 @@ class Catalog:
         early = warc_files.c.state.in_((WarcState.OPEN, WarcState.SEALED, WarcState.TORN))
         with self.begin() as connection:
             connection.execute(sealed.on_conflict_do_update(index_elements=["name"], set_=values, where=early))
-            _written_by(connection, name, runs or (run_id,))
+            _written_by(connection, name, runs or (WrittenBy(run_id),))
 
-    def warc_found(self, row: WarcRow, runs: Sequence[UUID] = ()) -> None:
+    def warc_found(self, row: WarcRow, runs: Sequence[WrittenBy] = ()) -> None:
         """Write a WARC as the store has it, and the runs that wrote into it; nothing if it is known."""
         with self.begin() as connection:
             connection.execute(insert(warc_files).values(asdict(row)).on_conflict_do_nothing())
-            _written_by(connection, row.name, runs or (row.run_id,))
+            _written_by(connection, row.name, runs or (WrittenBy(row.run_id),))
 
     def warc_uploaded(
         self, name: str, *, key: str, version_id: str | None = None, manifest_sha256: str | None = None
@@ -453,6 +454,15 @@ class Catalog:
             rows = [dict(row._mapping) for row in connection.execute(wanted)]
         return [WarcRow(**{**row, "state": WarcState(row["state"])}) for row in rows]
 
+    def warcinfo_offsets(self, names: Sequence[str]) -> dict[str, list[int]]:
+        """Tell for each WARC where the warcinfo records of its runs stand, in the order of the file."""
+        wanted = select(warc_runs.c.warc, warc_runs.c.offset_bytes).where(warc_runs.c.warc.in_(names))
+        found: dict[str, list[int]] = {}
+        with self.begin() as connection:
+            for row in connection.execute(wanted.order_by(warc_runs.c.warc, warc_runs.c.offset_bytes)):
+                found.setdefault(row.warc, []).append(row.offset_bytes)
+        return found
+
     def add_event(
         self, kind: str, subject: str, sha256: str | None = None, detail: Mapping[str, Any] | None = None
     ) -> EventRow:
@@ -461,8 +471,8 @@ class Catalog:
             return events.append(connection, kind, subject, sha256, detail or {})
 
 
-def _written_by(connection: Connection, warc: str, runs: Sequence[UUID]) -> None:
-    values = [{"warc": warc, "run_id": run} for run in runs]
+def _written_by(connection: Connection, warc: str, runs: Sequence[WrittenBy]) -> None:
+    values = [{"warc": warc, "run_id": one.run, "offset_bytes": one.offset_bytes} for one in runs]
     connection.execute(insert(warc_runs).values(values).on_conflict_do_nothing())
 
 

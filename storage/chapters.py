@@ -7,6 +7,7 @@ from uuid import UUID
 
 from storage.exchange import RecordRef, RecordType
 from storage.records import read_record
+from storage.rows import WrittenBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +15,7 @@ class Chapter:
     """A warcinfo record: the records behind it are of the run that it names (ISO 28500:2017 6.2)."""
 
     warcinfo: UUID
+    offset_bytes: int
     info: Mapping[str, str]  # its fields
 
     @property
@@ -30,7 +32,7 @@ def chapters(path: Path, refs: Iterable[RecordRef]) -> tuple[Chapter, ...]:
             if ref.type is RecordType.WARCINFO:
                 file.seek(ref.offset_bytes)
                 block = read_record(file.read(ref.length_bytes)).block
-                found.append(Chapter(warcinfo=ref.record_id, info=info_of(block)))
+                found.append(Chapter(warcinfo=ref.record_id, offset_bytes=ref.offset_bytes, info=info_of(block)))
     return tuple(found)
 
 
@@ -49,19 +51,22 @@ def by_run(refs: Iterable[RecordRef], runs: Mapping[UUID, UUID], first: UUID) ->
 def told_runs(runs: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Say in a manifest which runs share its WARC, in their order; what is said of the only one stands by itself too.
 
-    Each of `runs` holds "run", "source", "warcinfo" (the id of its record) and, where known, "configuration_sha256".
+    Each of `runs` holds "run", "source", "warcinfo" (the id of its record), "offset" (of that record, in bytes) and, where
+    known, "configuration_sha256".
     """
-    alone = {name: value for name, value in runs[0].items() if name != "warcinfo"} if len(runs) == 1 else {}
+    here = ("warcinfo", "offset")
+    alone = {name: value for name, value in runs[0].items() if name not in here} if len(runs) == 1 else {}
     return {**alone, "runs": [dict(one) for one in runs]}
 
 
-def runs_of(extra: Mapping[str, object]) -> tuple[UUID, ...]:
+def runs_of(extra: Mapping[str, object]) -> tuple[WrittenBy, ...]:
     """Name the runs that a manifest's `extra` says wrote its WARC, in their order; none where it cannot be read."""
     told = extra.get("runs")
     try:
         if isinstance(told, list):
-            return tuple(dict.fromkeys(UUID(one["run"]) for one in told))
-        return (UUID(str(extra["run"])),)
+            found = {UUID(one["run"]): int(one["offset"]) for one in reversed(told)}
+            return tuple(WrittenBy(run, at) for run, at in reversed(found.items()) if 0 <= at < 1 << 63)
+        return (WrittenBy(UUID(str(extra["run"]))),)
     except (KeyError, TypeError, ValueError, AttributeError):
         return ()
 

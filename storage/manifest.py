@@ -21,6 +21,7 @@ from storage.digest import file_sha256
 from storage.durable import TEMPORARY, space, sync_folder, whole_file
 from storage.errors import DamagedWarc
 from storage.exchange import RecordRef, RecordType, Truncated
+from storage.rows import WrittenBy
 from storage.surt import surt
 
 FORMAT = "osint-pipeline/warc-manifest/1"
@@ -45,7 +46,7 @@ class SealedWarc:
     record_count: int
     manifest_sha256: str
     sealed_at: datetime | None = None  # None in manifests of 0.1.0
-    runs: tuple[UUID, ...] = ()  # that wrote it, in their order, as its manifest says
+    runs: tuple[WrittenBy, ...] = ()  # that wrote it, in their order, as its manifest says
 
     @property
     def name(self) -> str:

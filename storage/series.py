@@ -56,9 +56,10 @@ class _Files:
         return self._current
 
     def _entered(self, section: "Section", warc: OpenWarc) -> None:
-        section.warcs.append(warc.file_name)
+        section.warcs[warc.file_name] = warc.warcinfo_offset_bytes
         if section.facts is not None:
-            self._runs.append({**section.facts, "warcinfo": str(warc.warcinfo_id)})
+            place = {"warcinfo": str(warc.warcinfo_id), "offset": warc.warcinfo_offset_bytes}
+            self._runs.append({**section.facts, **place})
 
     def sync(self) -> None:
         with self.lock:
@@ -116,12 +117,12 @@ class _Files:
 class Section:
     """What one run writes into a series. Safe to use from several threads. `scratch` is where Stored blocks belong.
 
-    `warcs` names the files that it wrote into so far. Behind end() nothing is appended any more.
+    `warcs` names the files that it wrote into so far, with the offset of its warcinfo record in each. Behind end() nothing is appended any more.
     """
 
     def __init__(self, files: _Files, info: Mapping[str, str], facts: Mapping[str, object] | None) -> None:
         self.info, self.facts = info, facts
-        self.warcs: list[str] = []
+        self.warcs: dict[str, int] = {}
         self._files = files
         self._scratch = Scratch(files.spool, files.name)
         self.scratch = self._scratch.path

@@ -245,7 +245,10 @@ def _facts(warc: Path, scan: _Scan, extra: Mapping[str, object]) -> dict[str, ob
     told = [{ours: one.info[theirs] for theirs, ours in said.items() if theirs in one.info} for one in scan.chapters]
     facts: dict[str, object] = dict(told[0]) if told else {}
     if shared_host(warc.name) is not None:
-        runs = [{**facts, "warcinfo": str(one.warcinfo)} for facts, one in zip(told, scan.chapters, strict=True)]
+        runs = [
+            {**facts, "warcinfo": str(one.warcinfo), "offset": one.offset_bytes}
+            for facts, one in zip(told, scan.chapters, strict=True)
+        ]
         facts = told_runs(runs) if runs else {}
     if scan.chapters and "operator" in scan.chapters[0].info:
         facts["collector"] = scan.chapters[0].info["operator"]

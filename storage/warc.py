@@ -46,6 +46,7 @@ class OpenWarc:
         self._sealed_path = sealed / self.file_name
         self._size_bytes = 0
         self._first_id = self.warcinfo_id
+        self.warcinfo_offset_bytes = 0
         self._digest = hashlib.sha256()
         self._log = RecordLog()
         self._lock, self._sync_lock = threading.Lock(), threading.Lock()
@@ -81,8 +82,8 @@ class OpenWarc:
         Raises SpoolFull, and goes on with the one before.
         """
         warcinfo_id = new_id()
-        self._append([of_info(info, warcinfo_id, self.file_name)], None)
-        self.warcinfo_id = warcinfo_id
+        ref = self._append([of_info(info, warcinfo_id, self.file_name)], None)
+        self.warcinfo_id, self.warcinfo_offset_bytes = warcinfo_id, ref.offset_bytes
 
     def append(
         self, exchange: Exchange, original: Original | None = None, payload: PayloadDigest | None = None
