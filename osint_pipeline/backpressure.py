@@ -54,7 +54,8 @@ class Backpressure:
         warcs.gather()
         self.run.flush()
         if self.level is Level.FULL and self.drains:
-            warcs.turn()  # told of the next time: what came since the flush may be in it
+            warcs.turn()
+            warcs.gather()  # what came since the flush may be in it: then it waits for the next
         warcs.register(self.run.recorder.untold_warcs())
         return measure(self.run.workspace)
 

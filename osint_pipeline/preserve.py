@@ -64,14 +64,18 @@ def quarantine_key_of(warc: WarcRow, file: str, sha256: str) -> str:
 
 
 def upload(workspace: Workspace, *, progress: Progress | None = None) -> Generator[Preserved]:
-    """Drain the spool, oldest first, several WARCs at once; each is told of as it is done.
+    """Drain this machine's spool, oldest first, several WARCs at once; each is told of as it is done.
 
     Raises StoreUnavailable at the first sign that the store is away, after what was under way has ended. Safe to call
     again, from several processes too: what is in the store already is only read back.
     """
-    waiting = sorted(
-        workspace.catalog.warcs(state=WarcState.SEALED), key=lambda one: (one.sealed_at or _NEVER, one.name)
-    )
+    others = workspace.catalog.elsewhere(workspace.service.machine)
+    sealed = [
+        one
+        for one in workspace.catalog.warcs(state=WarcState.SEALED)
+        if one.name not in others or workspace.local_copy(one.name)
+    ]
+    waiting = sorted(sealed, key=lambda one: (one.sealed_at or _NEVER, one.name))
     note_state(workspace)
     store_state(workspace)
     if not waiting:

@@ -20,15 +20,15 @@ from osint_pipeline.rereading import capture_again
 from osint_pipeline.retrieve import Archive
 from osint_pipeline.state import newest_state
 from osint_pipeline.workspace import Workspace
+from osint_pipeline.written import stored_info, stored_runs
 from storage.catalog import Catalog
-from storage.chapters import by_run, info_of
+from storage.chapters import by_run
 from storage.errors import DamagedWarc, StorageError
 from storage.exchange import RecordRef, RecordType
 from storage.journal import Entry, EntryKind, NoEntry, decode, is_journal, told_by
 from storage.loading import load_records
 from storage.manifest import MANIFEST_SUFFIX, WARC_SUFFIX, Manifest, read_manifest
-from storage.names import shared_host
-from storage.objects import Found, ObjectMissing, ObjectStore, RangeShort
+from storage.objects import Found, ObjectMissing, RangeShort
 from storage.records import open_warc, read_record
 from storage.refs import ref_of
 from storage.rows import Batch, RecordRow, SourceRow, WarcRow, WarcState, WrittenBy
@@ -159,7 +159,7 @@ class _Rebuilding:
                 return f"its WARC has {there.size_bytes if there else 0} bytes, not {manifest.size_bytes}"
             if self.read_back and (got := self.store.sha256_of(warc, version)) != manifest.sha256:
                 return f"its WARC has sha256 {got}, not {manifest.sha256}"
-            runs = _runs_of(self.store, manifest, warc)
+            runs = stored_runs(self.store, manifest, warc)
         except DamagedWarc as error:
             return error.why
         except (ObjectMissing, RangeShort) as error:
@@ -266,7 +266,7 @@ class _Rebuilding:
             self.catalog.end_run(run.id, end.outcome, end.counters, ended_at=end.ended_at, reason=end.reason)
 
     def _first_info(self, warc: _Warc) -> dict[str, str]:
-        return next((_info(self.store, ref, warc.key) for ref in islice(warc.manifest.records(), 1)), {})
+        return next((stored_info(self.store, ref, warc.key) for ref in islice(warc.manifest.records(), 1)), {})
 
     def sources(self) -> None:
         """Write the sources as the newest signed state has them; those that no run ever visited are among them."""
@@ -302,38 +302,6 @@ def ahead(work: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
 def beside(workspace: Workspace, catalog: Catalog) -> Iterator[Workspace]:
     """Work with another catalogue on the same spool and store."""
     yield Workspace(workspace.service, _catalog=catalog, _store=workspace.store, _spool=workspace.spool)
-
-
-def _runs_of(store: ObjectStore, manifest: Manifest, key: str) -> dict[UUID, WrittenBy]:
-    """Name the run of each warcinfo record: as the manifest says, else as the record does. Raises DamagedWarc."""
-    told = manifest.extra.get("runs")
-    if told is None and shared_host(manifest.name) is None:
-        for ref in islice(manifest.records(), 1):
-            run = manifest.extra.get("run") or _info(store, ref, key).get("run")
-            return {ref.record_id: WrittenBy(_named(key, run))}
-        raise DamagedWarc(key, 0, "it has no records")
-    listed = told if isinstance(told, list) else []
-    said = {str(one.get("warcinfo")): one.get("run") for one in listed if isinstance(one, dict)}
-    found = {}
-    for ref in manifest.records():
-        if ref.type is RecordType.WARCINFO:
-            run = said.get(str(ref.record_id)) or _info(store, ref, key).get("run")
-            found[ref.record_id] = WrittenBy(_named(key, run), ref.offset_bytes)
-    if not found:
-        raise DamagedWarc(key, 0, "it has no warcinfo record")
-    return found
-
-
-def _named(key: str, run: object) -> UUID:
-    try:
-        return UUID(str(run))
-    except ValueError as error:
-        raise DamagedWarc(key, 0, f"neither its manifest nor its warcinfo names a run, but {run!r}") from error
-
-
-def _info(store: ObjectStore, ref: RecordRef, key: str) -> dict[str, str]:
-    """Read the fields of a warcinfo record."""
-    return info_of(read_record(store.read_range(key, ref.offset_bytes, ref.length_bytes)).block)
 
 
 def _when(manifest: Manifest) -> datetime:

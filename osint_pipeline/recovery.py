@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from osint_pipeline.mending import Mending, mending
-from osint_pipeline.registering import register_sealed
+from osint_pipeline.registering import register_here
 from osint_pipeline.retrieve import Archive
 from osint_pipeline.run import process_start
 from osint_pipeline.workspace import Workspace
@@ -90,7 +90,7 @@ def _seal_again(workspace: Workspace, sealed: SealedWarc) -> None:
     """Tell the catalogue of the manifest that was written anew for a WARC which it knows as sealed."""
     for warc in workspace.catalog.warcs(names=[sealed.path.name]):
         if warc.state != WarcState.OPEN:
-            register_sealed(workspace.catalog, sealed, warc.run_id)
+            register_here(workspace, sealed, warc.run_id)
 
 
 def _living(workspace: Workspace) -> set[UUID]:
@@ -111,7 +111,7 @@ def _register(workspace: Workspace, run_id: UUID, found: list[Written], whole: l
             tell_of_records(workspace, run_id, one.records(run_id))
         close_captures(workspace, mended)
         for warc in whole:
-            register_sealed(workspace.catalog, warc, run_id)
+            register_here(workspace, warc, run_id)
         ended = workspace.catalog.run_end(run_id)
         if ended and (mended.wrote or not workspace.catalog.end_is_told(run_id)):
             _write_end(mended, ended)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
+from osint_pipeline.workspace import Workspace
 from storage.catalog import Catalog
 from storage.manifest import SealedWarc
 from storage.rows import WarcState, WrittenBy
@@ -40,8 +41,8 @@ class RunWarcs(Protocol):
 class OwnWarcs:
     """The WARCs of one run."""
 
-    def __init__(self, catalog: Catalog, series: WarcSeries, run: UUID) -> None:
-        self.catalog, self.series, self.run = catalog, series, run
+    def __init__(self, workspace: Workspace, series: WarcSeries, run: UUID) -> None:
+        self.workspace, self.series, self.run = workspace, series, run
         self._waiting: list[SealedWarc] = []
 
     def gather(self) -> None:
@@ -52,7 +53,7 @@ class OwnWarcs:
 
     def register(self, held: Collection[str] = ()) -> None:
         for warc in [one for one in self._waiting if one.path.name not in held]:
-            register_sealed(self.catalog, warc, self.run)
+            register_here(self.workspace, warc, self.run)
             self._waiting.remove(warc)
 
     def seal(self, whole: bool) -> None:
@@ -66,7 +67,19 @@ class OwnWarcs:
         self.series.end()
 
 
-def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: WarcState = WarcState.SEALED) -> None:
+def register_here(workspace: Workspace, warc: SealedWarc, run_id: UUID) -> None:
+    """Tell the catalogue of a WARC that lies in this machine's spool (see register_sealed)."""
+    register_sealed(workspace.catalog, warc, run_id, machine=workspace.service.machine)
+
+
+def register_sealed(
+    catalog: Catalog,
+    warc: SealedWarc,
+    run_id: UUID,
+    state: WarcState = WarcState.SEALED,
+    *,
+    machine: str | None = None,
+) -> None:
     """Tell the catalogue that a WARC is whole and closed; may be repeated.
 
     `run_id` is its run where its manifest names none.
@@ -83,4 +96,5 @@ def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: War
         state=state,
         manifest_sha256=warc.manifest_sha256,
         runs=runs,
+        machine=machine,
     )

@@ -89,15 +89,15 @@ class Run:
             detail=self.detail,
             process=this_process(workspace.service.machine),
         )
-        workspace.catalog.begin_run(row)
         self.warcs: RunWarcs = self._join(warcs) if warcs else self._open_warcs(attempt)
         self.series = self.warcs.series
         self.journal = Journal(self.series, workspace.catalog, row, stored)
-        self._begin()
+        self._begin(row)
         self.recorder = self._make_recorder()
 
-    def _begin(self) -> None:
+    def _begin(self, row: RunRow) -> None:
         try:
+            self.workspace.catalog.begin_run(row)
             self.journal.begin()
         except BaseException:
             with self._noting():
@@ -119,7 +119,7 @@ class Run:
                 "store": store.compact() if (store := last(self.workspace)) else None,
             },
         )
-        return OwnWarcs(self.workspace.catalog, series, self.id)
+        return OwnWarcs(self.workspace, series, self.id)
 
     def _join(self, warcs: SharedWarcs) -> SharedPart:
         return warcs.begin(self.id, warc_info(self.workspace.service, self.id, self.source), self._facts())

@@ -29,7 +29,7 @@ TABLES = (
     warc_files, warc_runs, journal,
 )  # fmt: skip
 # what is said of this machine and of the moment, and not of the archive
-NOT_COMPARED = {"runs": {"process"}, "warc_files": {"path", "preserved_at", "state"}}
+NOT_COMPARED = {"runs": {"process"}, "warc_files": {"path", "preserved_at", "state"}, "warc_runs": {"machine"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from osint_pipeline.guarantees import last
-from osint_pipeline.registering import register_sealed
+from osint_pipeline.registering import register_here
 from osint_pipeline.technical import software
 from osint_pipeline.workspace import Workspace
 from storage.ids import new_id
@@ -105,7 +105,7 @@ class SharedWarcs:
                 others = {one.run for one in warc.runs} - {run}
                 if not self._unsettled.isdisjoint(others) or warc.path.name in held:
                     continue
-                register_sealed(self.workspace.catalog, warc, warc.runs[0].run)
+                register_here(self.workspace, warc, warc.runs[0].run)
                 self._waiting.remove(warc)
 
     def tell_open(self, run: UUID, section: Section) -> None:
@@ -113,8 +113,8 @@ class SharedWarcs:
         with self._lock:
             current = self._series.current
             if current and current.file_name in section.warcs:
-                at = section.warcs[current.file_name]
-                self.workspace.catalog.warc_opened(current.file_name, run, str(current.path), at)
+                name, machine = current.file_name, self.workspace.service.machine
+                self.workspace.catalog.warc_opened(name, run, str(current.path), section.warcs[name], machine)
 
     def settled(self, run: UUID) -> None:
         """Note that the catalogue has been told all of a run."""

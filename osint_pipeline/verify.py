@@ -71,6 +71,9 @@ def verify_warc(workspace: Workspace, warc: WarcRow, progress: Progress | None =
     elif path is None and workspace.open_copy(warc.name):
         why = "a run still writes it"
         yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
+    elif path is None and (machine := workspace.catalog.elsewhere(workspace.service.machine).get(warc.name)):
+        why = f"it lies in the spool of {machine}, and was not brought to the store yet"
+        yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
     elif path is None:
         yield compared("exists", warc.name, "neither in the spool nor in the store", "design.md promise 5")
     if progress:

@@ -1,17 +1,21 @@
-"""What runs wrote into a sealed WARC on this machine, read run by run."""
+"""What runs wrote into a WARC, read run by run: one that is sealed on this machine, or in the store."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
-from storage.chapters import Chapter, by_run, chapters
+from storage.chapters import Chapter, by_run, chapters, info_of
 from storage.errors import DamagedWarc
-from storage.exchange import RecordRef
+from storage.exchange import RecordRef, RecordType
 from storage.journal import Entry, decode, is_journal
-from storage.manifest import SealedWarc, sealed_from
+from storage.manifest import Manifest, SealedWarc, sealed_from
+from storage.names import shared_host
+from storage.objects import ObjectStore
 from storage.records import open_warc, read_record
 from storage.refs import ref_of
+from storage.rows import WrittenBy
 
 NOBODY = UUID(int=0)  # whose records stand in a WARC that names no run
 
@@ -64,3 +68,35 @@ def readable(paths: Iterable[Path]) -> list[Written]:
         with suppress(DamagedWarc, OSError, ValueError):
             found.append(Written(path))
     return found
+
+
+def stored_runs(store: ObjectStore, manifest: Manifest, key: str) -> dict[UUID, WrittenBy]:
+    """Name the run of each warcinfo record of a WARC in the store: as the manifest says, else as the record does. Raises DamagedWarc."""
+    told = manifest.extra.get("runs")
+    if told is None and shared_host(manifest.name) is None:
+        for ref in islice(manifest.records(), 1):
+            run = manifest.extra.get("run") or stored_info(store, ref, key).get("run")
+            return {ref.record_id: WrittenBy(_named(key, run))}
+        raise DamagedWarc(key, 0, "it has no records")
+    listed = told if isinstance(told, list) else []
+    said = {str(one.get("warcinfo")): one.get("run") for one in listed if isinstance(one, dict)}
+    found = {}
+    for ref in manifest.records():
+        if ref.type is RecordType.WARCINFO:
+            run = said.get(str(ref.record_id)) or stored_info(store, ref, key).get("run")
+            found[ref.record_id] = WrittenBy(_named(key, run), ref.offset_bytes)
+    if not found:
+        raise DamagedWarc(key, 0, "it has no warcinfo record")
+    return found
+
+
+def _named(key: str, run: object) -> UUID:
+    try:
+        return UUID(str(run))
+    except ValueError as error:
+        raise DamagedWarc(key, 0, f"neither its manifest nor its warcinfo names a run, but {run!r}") from error
+
+
+def stored_info(store: ObjectStore, ref: RecordRef, key: str) -> dict[str, str]:
+    """Read the fields of a warcinfo record of a WARC in the store."""
+    return info_of(read_record(store.read_range(key, ref.offset_bytes, ref.length_bytes)).block)

@@ -376,12 +376,14 @@ class Catalog:
         rows = np.frombuffer(data, layout, count=(len(data) - 21) // layout.itemsize, offset=19)
         return Fingerprints(ids=rows["id"].tobytes(), hashes=rows["hash"].astype(np.uint64))
 
-    def warc_opened(self, name: str, run_id: UUID, path: str, offset_bytes: int = 0) -> None:
+    def warc_opened(
+        self, name: str, run_id: UUID, path: str, offset_bytes: int = 0, machine: str | None = None
+    ) -> None:
         """Write that a run writes into a WARC that is not sealed yet, from an offset; may be repeated, and for other runs."""
         values = {"name": name, "run_id": run_id, "path": path, "state": WarcState.OPEN}
         with self.begin() as connection:
             connection.execute(insert(warc_files).values(values).on_conflict_do_nothing())
-            _written_by(connection, name, (WrittenBy(run_id, offset_bytes),))
+            _written_by(connection, name, (WrittenBy(run_id, offset_bytes),), machine)
 
     def warc_sealed(
         self,
@@ -396,10 +398,11 @@ class Catalog:
         state: WarcState = WarcState.SEALED,
         manifest_sha256: str | None = None,
         runs: Sequence[WrittenBy] = (),
+        machine: str | None = None,
     ) -> None:
         """Write that a WARC is whole and closed (or torn: closed by another than its writer); may be repeated.
 
-        `runs` are all that wrote into it where there are several; `run_id` is the first.
+        `runs` are all that wrote into it where there are several; `run_id` is the first. `machine`: in whose spool it lies.
         """
         values = {"run_id": run_id, "path": path, "size_bytes": size_bytes, "sha256": sha256, "records": records}
         values |= {"sealed_at": sealed_at, "state": state, "manifest_sha256": manifest_sha256}
@@ -407,7 +410,7 @@ class Catalog:
         early = warc_files.c.state.in_((WarcState.OPEN, WarcState.SEALED, WarcState.TORN))
         with self.begin() as connection:
             connection.execute(sealed.on_conflict_do_update(index_elements=["name"], set_=values, where=early))
-            _written_by(connection, name, runs or (WrittenBy(run_id),))
+            _written_by(connection, name, runs or (WrittenBy(run_id),), machine)
 
     def warc_found(self, row: WarcRow, runs: Sequence[WrittenBy] = ()) -> None:
         """Write a WARC as the store has it, and the runs that wrote into it; nothing if it is known."""
@@ -463,6 +466,14 @@ class Catalog:
                 found.setdefault(row.warc, []).append(row.offset_bytes)
         return found
 
+    def elsewhere(self, machine: str) -> dict[str, str]:
+        """Name the WARCs that are not preserved and were written in another machine's spool, with that machine."""
+        there = warc_runs.c.machine != machine
+        query = select(warc_runs.c.warc, warc_runs.c.machine).join(warc_files, warc_files.c.name == warc_runs.c.warc)
+        with self.begin() as connection:
+            found = connection.execute(query.where(there, warc_files.c.state != WarcState.PRESERVED))
+            return {row.warc: row.machine for row in found}
+
     def add_event(
         self, kind: str, subject: str, sha256: str | None = None, detail: Mapping[str, Any] | None = None
     ) -> EventRow:
@@ -471,8 +482,8 @@ class Catalog:
             return events.append(connection, kind, subject, sha256, detail or {})
 
 
-def _written_by(connection: Connection, warc: str, runs: Sequence[WrittenBy]) -> None:
-    values = [{"warc": warc, "run_id": one.run, "offset_bytes": one.offset_bytes} for one in runs]
+def _written_by(connection: Connection, warc: str, runs: Sequence[WrittenBy], machine: str | None = None) -> None:
+    values = [{"warc": warc, "run_id": one.run, "offset_bytes": one.offset_bytes, "machine": machine} for one in runs]
     connection.execute(insert(warc_runs).values(values).on_conflict_do_nothing())
 
 

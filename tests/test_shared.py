@@ -206,6 +206,31 @@ def test_what_is_open_is_read_and_nothing_of_it_is_called_false(workspace: Works
     mend_and_compare(workspace)
 
 
+def test_what_lies_in_another_machines_spool_is_not_called_lost(osint: Osint, tmp_path: Path) -> None:
+    """Two machines, one catalogue and one store: one verifies and uploads while the other has WARCs open and sealed."""
+    here = Workspace(load({**osint.environ, "OSINT_MACHINE": "north"}).service)
+    there = Workspace(load({**osint.environ, "OSINT_MACHINE": "south", "OSINT_HOME": str(tmp_path / "south")}).service)
+    with here, there:
+        there._store = here.store
+        shared = SharedWarcs.open(here, "t.me")
+        visit(here, shared, 1)
+        visit(here, None, 2)
+        for _ in range(2):
+            failed, unverifiable = answers(verify_all(there))
+            assert failed == []
+            exists = {(one.subject, one.why) for one in unverifiable if one.claim == "exists"}
+            assert len(exists) == 2 and {why for _, why in exists} == {
+                "it lies in the spool of north, and was not brought to the store yet"
+            }
+            assert list(upload(there)) == [] and list(recover(there)) == []
+            shared.turn()
+        with here.catalog.begin() as connection:
+            connection.execute(text("UPDATE warc_runs SET machine = NULL"))
+        assert {one.claim for one in answers(verify_all(there))[0]} == {"exists"}, "nobody says who has them"
+        assert all(one.why is None for one in upload(here))
+        assert answers(verify_all(there)) == ([], [])
+
+
 def test_one_run_at_a_time_and_none_behind_its_end(workspace: Workspace) -> None:
     shared = SharedWarcs.open(workspace, "t.me")
     run = begin(workspace, shared, 1)
@@ -218,10 +243,25 @@ def test_one_run_at_a_time_and_none_behind_its_end(workspace: Workspace) -> None
     shared.close()
     with pytest.raises(BrokenWarc, match="closed"):
         begin(workspace, shared, 3)
-    for left in workspace.catalog.unfinished_runs():  # those that could not begin
-        with workspace.catalog.begin() as connection:
-            connection.execute(text("UPDATE runs SET process = NULL WHERE id = :id"), {"id": left.id})
+    assert workspace.catalog.unfinished_runs() == [], "none has begun that could not write"
     mend_and_compare(workspace)
+
+
+def test_a_run_that_cannot_begin_lets_the_next_one_write(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SharedWarcs.open(workspace, "t.me")
+    first = visit(workspace, shared, 1)
+    away = DatabaseUnavailable("here", "away")
+    with monkeypatch.context() as patched:
+        patched.setattr(type(workspace.catalog), "tell", lambda *_, **__: (_ for _ in ()).throw(away))
+        with pytest.raises(DatabaseUnavailable):
+            begin(workspace, shared, 2)
+    third = visit(workspace, shared, 3)
+    shared.close()
+    assert {*first.series.warcs}.isdisjoint(third.series.warcs)
+    with workspace.catalog.begin() as connection:
+        connection.execute(text("UPDATE runs SET process = NULL"))  # the process has ended
+    mend_and_compare(workspace)
+    assert [row.outcome for row in list_runs(workspace.catalog)] == ["complete", "failed", "complete"]
 
 
 def test_a_run_that_cannot_be_told_does_not_hold_up_the_others(
@@ -452,7 +492,7 @@ def test_a_change_is_named(name: str, sealed_warc: tuple[Workspace, Path], tmp_p
 
 IN_THE_CATALOGUE = {
     "a run left out": "DELETE FROM warc_runs WHERE run_id = :run",
-    "a run that did not write": f"INSERT INTO warc_runs SELECT warc, '{ELSEWHERE}', 0 FROM warc_runs WHERE run_id = :run",
+    "a run that did not write": f"INSERT INTO warc_runs SELECT warc, '{ELSEWHERE}', 0, NULL FROM warc_runs WHERE run_id = :run",
     "a run at another place": "UPDATE warc_runs SET offset_bytes = offset_bytes + 1 WHERE run_id = :run",
     "records of another run": "UPDATE records SET run_id = :other WHERE run_id = :run AND type = 'response'",
     "records of no run": f"UPDATE records SET run_id = '{ELSEWHERE}' WHERE run_id = :run",
