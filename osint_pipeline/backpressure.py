@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from osint_pipeline.pressure import Drained, Level, Load, Marks, drain, measure
 from osint_pipeline.run import Run
@@ -57,7 +57,8 @@ class Backpressure:
             warcs.turn()
             warcs.gather()  # what came since the flush may be in it: then it waits for the next
         warcs.register(self.run.recorder.untold_warcs())
-        return measure(self.run.workspace)
+        load = measure(self.run.workspace)
+        return replace(load, waiting_bytes=load.waiting_bytes + warcs.waiting_bytes)
 
     def apply(self, load: Load) -> SpoolHeld | None:
         """Slow, pause or go on; what ends the crawl where nothing has moved for too long."""

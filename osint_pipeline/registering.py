@@ -19,6 +19,10 @@ class RunWarcs(Protocol):
     def series(self) -> Section:
         """What the run appends to."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What is sealed, and the catalogue was not told of."""
+
     def gather(self) -> None:
         """Note what is sealed by now, so that register() may tell of it once all that is in it is told."""
 
@@ -44,6 +48,10 @@ class OwnWarcs:
     def __init__(self, workspace: Workspace, series: WarcSeries, run: UUID) -> None:
         self.workspace, self.series, self.run = workspace, series, run
         self._waiting: list[SealedWarc] = []
+
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(one.size_bytes for one in self._waiting)
 
     def gather(self) -> None:
         self._waiting += self.series.take_sealed()

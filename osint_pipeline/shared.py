@@ -56,6 +56,12 @@ class SharedWarcs:
         """How long ago the open file was begun; 0 where none is open."""
         return self._series.age_seconds
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What is sealed, and the catalogue was not told of."""
+        with self._lock:
+            return sum(one.size_bytes for one in self._waiting)
+
     def begin(self, run: UUID, info: dict[str, str], facts: dict[str, object]) -> "SharedPart":
         """Let a run write: `info` are the fields of its warcinfo records, `facts` what manifests say of it.
 
@@ -127,6 +133,10 @@ class SharedPart:
 
     def __init__(self, shared: SharedWarcs, series: Section, run: UUID) -> None:
         self.shared, self.series, self.run = shared, series, run
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self.shared.waiting_bytes
 
     def gather(self) -> None:
         self.shared.gather()

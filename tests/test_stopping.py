@@ -167,7 +167,7 @@ def left_open(osint: Osint, records: int) -> Path:
     (path,) = spool.open_folder.glob("*.open")
     kept = path.with_name("kept")
     os.link(path, kept)
-    series._current.close()  # type: ignore[union-attr]
+    series._files.current.close()  # type: ignore[union-attr]
     series._scratch.close()
     kept.unlink()
     return path
