@@ -70,7 +70,7 @@ def make(folder: Path, name: str, least_bytes: int, answers: Iterator[Exchange])
 
 def fill(home: Path, sizes: dict[str, int]) -> None:
     """Make an archive whose spool holds sealed WARCs that nobody uploaded yet."""
-    from osint_pipeline.run import register_sealed
+    from osint_pipeline.registering import register_sealed
     from storage.rows import RunRow, SourceRow
 
     answers = exchanges(random.Random(7), films=len(sizes) == 1)

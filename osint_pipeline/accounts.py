@@ -58,7 +58,8 @@ def unaccounted(workspace: Workspace) -> Iterator[Claim]:
     sealed = sorted(path.name for path in workspace.spool.sealed_folder.glob(f"*{WARC_SUFFIX}"))
     listed = select(warc_files.c.name)
     with workspace.catalog.begin() as connection:
-        known = set(connection.scalars(listed.where(warc_files.c.name.in_(sealed))))
+        is_sealed = warc_files.c.state != WarcState.OPEN
+        known = set(connection.scalars(listed.where(warc_files.c.name.in_(sealed), is_sealed)))
         told = connection.scalars(
             select(events.c.subject)
             .where(events.c.kind == _PRESERVED, events.c.subject.not_in(listed))
@@ -86,7 +87,7 @@ def unaccounted(workspace: Workspace) -> Iterator[Claim]:
             yield compared("catalogue-warc", name, f"{why}; see `osint rebuild`", EVENTS)
     for name in sealed:
         if name not in known:
-            why = "it lies in the spool, and the catalogue has no such WARC; `osint recover` brings it in"
+            why = "it lies in the spool, and the catalogue has no such sealed WARC; `osint recover` brings it in"
             yield Claim(claim="in-the-catalogue", subject=name, result=Result.UNVERIFIABLE, why=why, clause=EVENTS)
 
 

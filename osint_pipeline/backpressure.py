@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from osint_pipeline.logs import logger
 from osint_pipeline.pressure import Drained, Level, Load, Marks, drain, measure
-from osint_pipeline.run import Run, register_sealed
+from osint_pipeline.run import Run
 from osint_pipeline.throttle import Throttle
 from storage.errors import SpoolHeld
-from storage.manifest import SealedWarc
 
 log = logger(__name__)
 
@@ -43,7 +42,6 @@ class Backpressure:
         self.run, self.throttle, self.drains = run, throttle, drains
         self.marks, self.wait_seconds = Marks.of(service), service.spool_wait_seconds
         self.level = Level.FREE
-        self._fresh: list[SealedWarc] = []
         self._best: _Best | None = None
         self._draining: asyncio.Task[Drained] | None = None
         self._next_drain = 0.0
@@ -52,19 +50,15 @@ class Backpressure:
 
     def keep(self) -> Load:
         """Sync and commit, tell the catalogue of WARCs that are sealed and wholly committed, and look at the spool."""
-        self._fresh += self.run.series.take_sealed()
+        warcs = self.run.warcs
+        warcs.gather()
         self.run.flush()
         if self.level is Level.FULL and self.drains:
-            self.run.series.turn()
-            self._fresh += self.run.series.take_sealed()
-        held = self.run.recorder.open_warcs()
-        for warc in [one for one in self._fresh if one.path.name not in held]:
-            register_sealed(self.run.workspace.catalog, warc, self.run.id)
-            self._fresh.remove(warc)
+            warcs.turn()
+            warcs.gather()  # what came since the flush may be in it: then it waits for the next
+        warcs.register(self.run.recorder.untold_warcs())
         load = measure(self.run.workspace)
-        self._fresh += self.run.series.take_sealed()
-        untold = sum(warc.size_bytes for warc in self._fresh)  # sealed, and not in the catalogue yet
-        return replace(load, waiting_bytes=load.waiting_bytes + untold)
+        return replace(load, waiting_bytes=load.waiting_bytes + warcs.waiting_bytes)
 
     def apply(self, load: Load) -> SpoolHeld | None:
         """Slow, pause or go on; what ends the crawl where nothing has moved for too long."""

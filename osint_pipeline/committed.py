@@ -1,27 +1,27 @@
 """Checks what a manifest says beyond its WARC's records: whose run it is, which manifest it follows, what the catalogue knows."""
 
-import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from osint_pipeline.claims import Claim, Result, compared
+from osint_pipeline.contradictions import contradictions
 from osint_pipeline.preserve import cdxj_path, manifest_path
 from osint_pipeline.workspace import Workspace
+from storage.chapters import runs_of
 from storage.digest import file_sha256
 from storage.errors import DamagedWarc
 from storage.exchange import RecordRef
 from storage.loading import stream_records
 from storage.manifest import Manifest, read_manifest
-from storage.rows import WarcRow
-from storage.schema import records
-from storage.spool import warc_info
+from storage.names import before, series_of
+from storage.rows import WarcRow, WarcState
+from storage.schema import records, warc_runs
 
 CHAIN, CATALOGUE = "design.md, in the bucket", "design.md promise 6"
-_SERIES = re.compile(r"(?P<series>.+-\d+)-(?P<serial>\d{5})\.warc\.gz")
-_IN_WARCINFO = {"run": "run", "source": "isPartOf", "collector": "operator"}
-_NAMED_SOFTWARE = ("osint-pipeline", "scrapy", "python")
 _KEPT = (
     "record_id",
     "type",
@@ -38,15 +38,8 @@ _KEPT = (
 )
 
 
-def before(warc: str) -> str | None:
-    """Name the WARC before this one in its run; None for a run's first one and for names that are not ours."""
-    named = _SERIES.fullmatch(warc)
-    serial = int(named["serial"]) if named else 0
-    return f"{named['series']}-{serial - 1:05}.warc.gz" if named and serial else None
-
-
 def manifest_claims(warc: Path, known: Mapping[str, str]) -> Iterator[Claim]:
-    """Check the manifest beside a WARC against its warcinfo record and the manifest before it in its run.
+    """Check the manifest beside a WARC against its warcinfo records and the manifest before it in its series.
 
     `known` are the digests of manifests that the catalogue knows, by the names of their WARCs.
     """
@@ -54,26 +47,10 @@ def manifest_claims(warc: Path, known: Mapping[str, str]) -> Iterator[Claim]:
         manifest = read_manifest(manifest_path(warc))
     except (DamagedWarc, OSError):
         return  # named by the check of the WARC itself
-    why = "; ".join(_contradictions(manifest, warc_info(warc)))
-    yield compared("manifest-facts", manifest.path.name, why, CHAIN)
+    with suppress(DamagedWarc, OSError):
+        why = "; ".join(contradictions(warc, manifest))
+        yield compared("manifest-facts", manifest.path.name, why, CHAIN)
     yield from _chained(warc, manifest, known)
-
-
-def _contradictions(manifest: Manifest, told: Mapping[str, str]) -> Iterator[str]:
-    for name, field in _IN_WARCINFO.items():
-        wanted = manifest.extra.get(name)
-        if wanted is not None and not isinstance(wanted, str):
-            yield f"{name} is no text"
-        elif field in told and wanted is not None and wanted.strip() != told[field]:
-            yield f"{name} is {wanted!r}, the warcinfo record's {field} {told[field]!r}"
-    software, said = manifest.extra.get("software"), told.get("software", "").split()
-    if not isinstance(software, dict) or not said:
-        return
-    for name in _NAMED_SOFTWARE:
-        if name in software and not isinstance(software[name], str):
-            yield f"software {name} is no text"
-        elif name in software and f"{name}/{software[name]}" not in said:
-            yield f"software {name} is {software[name]!r}, the warcinfo record's software {told['software']!r}"
 
 
 def _chained(warc: Path, manifest: Manifest, known: Mapping[str, str]) -> Iterator[Claim]:
@@ -83,8 +60,8 @@ def _chained(warc: Path, manifest: Manifest, known: Mapping[str, str]) -> Iterat
         yield compared("manifest-chained", subject, "what it names as the manifest before it is no digest", CHAIN)
         return
     if earlier is None:
-        if wanted is not None and _SERIES.fullmatch(warc.name):
-            why = f"it names {wanted} as the manifest before it, and is the first of its run"
+        if wanted is not None and series_of(warc.name):
+            why = f"it names {wanted} as the manifest before it, and is the first of its series"
             yield compared("manifest-chained", subject, why, CHAIN)
         return
     beside = manifest_path(warc.with_name(earlier))
@@ -96,7 +73,7 @@ def _chained(warc: Path, manifest: Manifest, known: Mapping[str, str]) -> Iterat
         yield compared("manifest-chained", subject, why, CHAIN)
         return
     if wanted is None and not manifest.extra.get("recovered"):
-        why = f"it does not name the manifest of {earlier}, which stands before it in its run"
+        why = f"it does not name the manifest of {earlier}, which stands before it in its series"
         yield compared("manifest-chained", subject, why, CHAIN)
         return
     why = (
@@ -122,6 +99,35 @@ def catalogue_claims(workspace: Workspace, warc: WarcRow, path: Path) -> Iterato
         why = "" if got == warc.manifest_sha256 else f"the catalogue says {warc.manifest_sha256}, the file has {got}"
         yield compared("catalogue-manifest", manifest.name, why, CATALOGUE)
     yield from record_claims(workspace, warc.name, manifest)
+    if warc.state != WarcState.OPEN:  # or it is about to be told of them
+        yield from run_claims(workspace, warc.name, manifest)
+
+
+def run_claims(workspace: Workspace, warc: str, manifest: Path) -> Iterator[Claim]:
+    """Compare the runs that the catalogue has of a WARC, and where their records stand in it, with its manifest."""
+    try:
+        there = read_manifest(manifest)
+    except (DamagedWarc, OSError):
+        return  # named by the check of the WARC itself
+    wanted = {one.run: one.offset_bytes for one in runs_of(there.extra)}
+    if not wanted:
+        return  # of 0.1.0, or named as no list of runs
+    of_run = select(records.c.run_id, func.min(records.c.offset_bytes), func.max(records.c.offset_bytes))
+    listed = select(warc_runs.c.run_id, warc_runs.c.offset_bytes).where(warc_runs.c.warc == warc)
+    with workspace.catalog.begin() as connection:
+        ours = {row.run_id: row.offset_bytes for row in connection.execute(listed)}
+        found = connection.execute(of_run.where(records.c.warc == warc).group_by(records.c.run_id)).all()
+    faults = [
+        f"run {run} wrote into it from byte {wanted.get(run)} as the manifest says, from {ours.get(run)} in the catalogue"
+        for run in {**wanted, **ours}
+        if wanted.get(run) != ours.get(run)
+    ]
+    spans = dict(zip(wanted, pairwise([*wanted.values(), there.size_bytes]), strict=True))
+    for run, first, last in found:
+        begin, end = spans.get(run, (0, 0))
+        if not begin <= first <= last < end:
+            faults.append(f"records of run {run} stand at bytes {first} to {last}, the manifest's at {begin} to {end}")
+    yield compared("catalogue-runs", warc, "; ".join(faults), CATALOGUE)
 
 
 def record_claims(workspace: Workspace, warc: str, manifest: Path) -> Iterator[Claim]:

@@ -27,6 +27,7 @@ from osint_pipeline.logs import bind, bound, in_context, logger
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.pressure import Load
 from osint_pipeline.run import ROBOTS, Run
+from osint_pipeline.shared import SharedWarcs
 from osint_pipeline.source import Source, slug_of
 from osint_pipeline.stopping import INTERRUPTED
 from osint_pipeline.throttle import Throttle
@@ -93,6 +94,7 @@ class RunExtension:
 
     current: ClassVar["RunExtension | None"] = None
     prepared: ClassVar[tuple[Workspace, Source] | None] = None
+    warcs: ClassVar[SharedWarcs | None] = None  # that the runs of this process share
     drains: ClassVar[bool] = False  # whether a crawl may bring WARCs to the store while it runs
     begun: ClassVar[Callable[[UUID], None] | None] = None
     finished: ClassVar[Callable[[Summary], None] | None] = None
@@ -129,7 +131,7 @@ class RunExtension:
         # a robots.txt that cannot be had is recorded as such; Scrapy would print a traceback for it
         logging.getLogger("scrapy.downloadermiddlewares.robotstxt").setLevel(logging.CRITICAL)
         _runs.clear()  # an ended run is kept until the next begins: late answers ask for it
-        run = _runs[crawler] = Run(workspace, source, attempt=source.attempt)
+        run = _runs[crawler] = Run(workspace, source, attempt=source.attempt, warcs=cls.warcs)
         if cls.begun:
             cls.begun(run.id)
         spider.known = run.known or spider.known

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from osint_pipeline.outcome import Summary, Tally
+from osint_pipeline.shared import SharedWarcs
 from osint_pipeline.source import Source, host_of
 from osint_pipeline.stopping import INTERRUPTED, SIGNALS, arm, last_call
 from osint_pipeline.workspace import Workspace
@@ -66,14 +67,16 @@ def crawl_sources(
     since: datetime | None = None,
     progress: Progress | None = None,
     drains: bool = False,
+    warcs: SharedWarcs | None = None,
 ) -> list[Summary]:
     """Visit each source once; SIGINT or SIGTERM ends the crawl under way and keeps what it has.
 
-    `drains`: bring WARCs to the store already while the spool fills. To be called once in a process.
+    `drains`: bring WARCs to the store already while the spool fills. `warcs`: what the runs append to instead of WARCs of
+    their own; the caller closes it. To be called once in a process.
     """
     feed = Listed(sources)
-    crawl_feed(workspace, feed, limit=limit, since=since, progress=progress, drains=drains)
-    return feed.summaries + [unvisited(workspace, source) for source in feed.left]
+    crawl_feed(workspace, feed, limit=limit, since=since, progress=progress, drains=drains, warcs=warcs)
+    return feed.summaries + [unvisited(workspace, source, warcs) for source in feed.left]
 
 
 def crawl_feed(
@@ -84,6 +87,7 @@ def crawl_feed(
     since: datetime | None = None,
     progress: Progress | None = None,
     drains: bool = False,
+    warcs: SharedWarcs | None = None,
 ) -> None:
     """Visit the sources that a feed gives, one after the other, until it has no more; see crawl_sources().
 
@@ -98,7 +102,7 @@ def crawl_feed(
 
     reactor: Any = installed
     quiet_scrapy(workspace.service.log_level)
-    RunExtension.drains = drains
+    RunExtension.drains, RunExtension.warcs = drains, warcs
     crawls = _Crawls(workspace, feed, limit or workspace.service.limit, since, progress)
     task = reactor._asyncioEventloop.create_task(crawls.until_done())
     task.add_done_callback(lambda _: reactor.stop())
@@ -106,11 +110,11 @@ def crawl_feed(
     task.result()
 
 
-def unvisited(workspace: Workspace, source: Source) -> Summary:
+def unvisited(workspace: Workspace, source: Source, warcs: SharedWarcs | None = None) -> Summary:
     """Write down that a source was not come to before the crawl was interrupted."""
     from osint_pipeline.run import Run
 
-    run = Run(workspace, source)
+    run = Run(workspace, source, warcs=warcs)
     for page in source.pages:
         run.want(page, "page")
     return run.end(reason=INTERRUPTED)

@@ -10,7 +10,7 @@ from storage.catalog import Catalog
 from storage.ids import new_id
 from storage.journal import Entry, EntryKind, RunEnd, as_written, encode
 from storage.rows import Batch, Committed, RunRow, SourceRow
-from storage.spool import WarcSeries
+from storage.series import Section
 
 IN_ORDER = 7421004  # the advisory lock under which entries about posts get their places and are told
 
@@ -28,7 +28,7 @@ class Journal:
     What is written and could not be told (the database went away) waits, and is told first the next time.
     """
 
-    def __init__(self, series: WarcSeries, catalog: Catalog, run: RunRow, source: SourceRow) -> None:
+    def __init__(self, series: Section, catalog: Catalog, run: RunRow, source: SourceRow) -> None:
         self.series, self.catalog = series, catalog
         self.run, self.source = replace(run, process=None), source
         self._waiting: list[_Waiting] = []

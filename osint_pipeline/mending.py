@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from osint_pipeline.journal import Journal
-from osint_pipeline.run import register_sealed
+from osint_pipeline.registering import register_here
 from osint_pipeline.technical import software, warc_info
 from osint_pipeline.workspace import Workspace
 from storage.ids import new_id
 from storage.rows import RunRow, SourceRow
-from storage.spool import WarcSeries
+from storage.series import WarcSeries
 
 
 class Mending:
@@ -53,7 +53,7 @@ class Mending:
         """Seal what was written, and tell the catalogue of the WARC."""
         if self._series:
             for warc in self._series.close():
-                register_sealed(self.workspace.catalog, warc, self.run.id)
+                register_here(self.workspace, warc, self.run.id)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from storage.check import Result, check_warc
 from storage.digest import file_sha256
 from storage.errors import StorageError, StoreDiffers
 from storage.finding import list_events
+from storage.names import series_of, shared_host
 from storage.objects import FileDiffers, ObjectStore, Stored
 from storage.rows import WarcRow, WarcState
 from storage.schema import runs, sources
@@ -43,8 +44,13 @@ class Preserved:
 
 
 def key_of(warc: WarcRow, source_slug: str) -> str:
-    """Give the WARC's place in the bucket: v1/warc/{source}/{yyyy}/{mm}/{dd}/{run}/{name}.warc.gz (docs/design.md)."""
+    """Give the WARC's place in the bucket: v1/warc/{source}/{yyyy}/{mm}/{dd}/{run}/{name}.warc.gz (docs/design.md).
+
+    Where several runs share it, host and series stand for source and run.
+    """
     assert warc.sealed_at is not None
+    if host := shared_host(warc.name):
+        return f"v1/warc/{host}/{warc.sealed_at:%Y/%m/%d}/{series_of(warc.name)}/{warc.name}"
     return f"v1/warc/{source_slug}/{warc.sealed_at:%Y/%m/%d}/{warc.run_id}/{warc.name}"
 
 
@@ -59,7 +65,7 @@ def quarantine_key_of(warc: WarcRow, file: str, sha256: str) -> str:
 
 
 def upload(workspace: Workspace, *, progress: Progress | None = None) -> Generator[Preserved]:
-    """Drain the spool, oldest first, several WARCs at once; each is told of as it is done.
+    """Drain this machine's spool, oldest first, several WARCs at once; each is told of as it is done.
 
     Raises StoreUnavailable at the first sign that the store is away, after what was under way has ended. Safe to call
     again, from several processes too: what is in the store already is only read back.
@@ -73,9 +79,13 @@ def upload(workspace: Workspace, *, progress: Progress | None = None) -> Generat
 
 
 def _upload(workspace: Workspace, progress: Progress | None) -> Iterator[Preserved]:
-    waiting = sorted(
-        workspace.catalog.warcs(state=WarcState.SEALED), key=lambda one: (one.sealed_at or _NEVER, one.name)
-    )
+    others = workspace.catalog.elsewhere(workspace.service.machine)
+    sealed = [
+        one
+        for one in workspace.catalog.warcs(state=WarcState.SEALED)
+        if one.name not in others or workspace.local_copy(one.name)
+    ]
+    waiting = sorted(sealed, key=lambda one: (one.sealed_at or _NEVER, one.name))
     note_state(workspace)
     store_state(workspace)
     if not waiting:

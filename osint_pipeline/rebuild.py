@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,16 +20,18 @@ from osint_pipeline.rereading import capture_again
 from osint_pipeline.retrieve import Archive
 from osint_pipeline.state import newest_state, restore
 from osint_pipeline.workspace import Workspace
+from osint_pipeline.written import stored_info, stored_runs
 from storage.catalog import Catalog
+from storage.chapters import by_run
 from storage.errors import DamagedWarc, StorageError
 from storage.exchange import RecordRef, RecordType
 from storage.journal import Entry, EntryKind, NoEntry, decode, is_journal, told_by
 from storage.loading import load_records
 from storage.manifest import MANIFEST_SUFFIX, WARC_SUFFIX, Manifest, read_manifest
-from storage.objects import Found, ObjectMissing, ObjectStore, RangeShort
+from storage.objects import Found, ObjectMissing, RangeShort
 from storage.records import open_warc, read_record
 from storage.refs import ref_of
-from storage.rows import Batch, RecordRow, WarcRow, WarcState
+from storage.rows import Batch, RecordRow, WarcRow, WarcState, WrittenBy
 from storage.schema import records
 
 PREFIX = "v1/warc/"
@@ -58,8 +60,13 @@ class _Warc:
     manifest: Manifest
     manifest_sha256: str
     key: str
-    run: UUID
+    runs: Mapping[UUID, WrittenBy]  # by the warcinfo records that they begin with, in their order
     version_id: str | None
+
+    @property
+    def run(self) -> UUID:
+        """The first of its runs."""
+        return next(iter(self.runs.values())).run
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,18 +159,18 @@ class _Rebuilding:
                 return f"its WARC has {there.size_bytes if there else 0} bytes, not {manifest.size_bytes}"
             if self.read_back and (got := self.store.sha256_of(warc, version)) != manifest.sha256:
                 return f"its WARC has sha256 {got}, not {manifest.sha256}"
-            run = _run_of(self.store, manifest, warc)
+            runs = stored_runs(self.store, manifest, warc)
         except DamagedWarc as error:
             return error.why
         except (ObjectMissing, RangeShort) as error:
             return str(error)
-        return _Warc(manifest, digest.hexdigest(), warc, run, version)
+        return _Warc(manifest, digest.hexdigest(), warc, runs, version)
 
     def _tell_of(self, warc: _Warc) -> None:
         rows, journal = 0, False
-        refs = self._refs(warc)
+        refs = by_run(self._refs(warc), {info: one.run for info, one in warc.runs.items()}, warc.run)
         while some := list(islice(refs, _ROWS_AT_ONCE)):
-            for ref in filter(is_journal, some):
+            for ref in (ref for ref, _ in some if is_journal(ref)):
                 journal = True
                 try:
                     _, kind, place = told_by(ref.url)
@@ -171,13 +178,14 @@ class _Rebuilding:
                 except NoEntry as error:
                     self.done.troubles.append(f"{warc.key} at byte {ref.offset_bytes}: {error}")
             batch = tuple(
-                RecordRow(ref=ref, run_id=warc.run, capture_id=ref.capture)
-                for ref in some
+                RecordRow(ref=ref, run_id=run, capture_id=ref.capture)
+                for ref, run in some
                 if ref.type is not RecordType.WARCINFO and not is_journal(ref)
             )
             self.catalog.commit(Batch(records=batch))
             rows += len(batch)
-        self.catalog.warc_found(_warc_row(warc, WarcState.PRESERVED if self.read_back else WarcState.UPLOADED))
+        state = WarcState.PRESERVED if self.read_back else WarcState.UPLOADED
+        self.catalog.warc_found(_warc_row(warc, state), tuple(warc.runs.values()))
         self.done.warcs, self.done.records = self.done.warcs + 1, self.done.records + rows
         if journal:
             warc.manifest.path.unlink()
@@ -243,7 +251,7 @@ class _Rebuilding:
             self.progress("WARCs without a journal", number, len(self.without_journal))
             begun = self.catalog.begun_run(warc.run)
             if begun is None:
-                run, source = run_of_info(warc.run, _info(self.store, warc.manifest, warc.key), _when(warc.manifest))
+                run, source = run_of_info(warc.run, self._first_info(warc), _when(warc.manifest))
                 run, source = begin_lost_run(self.catalog, run, source)
             else:
                 run, source = begun
@@ -256,6 +264,9 @@ class _Rebuilding:
                 self.done.captures_read_again += 1
             end = what_there_is(self.workspace, run.id, "made again from WARCs without a journal (0.1.0)")
             self.catalog.end_run(run.id, end.outcome, end.counters, ended_at=end.ended_at, reason=end.reason)
+
+    def _first_info(self, warc: _Warc) -> dict[str, str]:
+        return next((stored_info(self.store, ref, warc.key) for ref in islice(warc.manifest.records(), 1)), {})
 
     def sources(self) -> None:
         """Write sources, watches and lists as the newest signed state has them; those that no run ever visited are among them."""
@@ -290,22 +301,6 @@ def ahead(work: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
 def beside(workspace: Workspace, catalog: Catalog) -> Iterator[Workspace]:
     """Work with another catalogue on the same spool and store."""
     yield Workspace(workspace.service, _catalog=catalog, _store=workspace.store, _spool=workspace.spool)
-
-
-def _run_of(store: ObjectStore, manifest: Manifest, key: str) -> UUID:
-    told = manifest.extra.get("run") or _info(store, manifest, key).get("run")
-    try:
-        return UUID(str(told))
-    except ValueError as error:
-        raise DamagedWarc(key, 0, f"neither its manifest nor its warcinfo names a run, but {told!r}") from error
-
-
-def _info(store: ObjectStore, manifest: Manifest, key: str) -> dict[str, str]:
-    """Read the fields of a WARC's warcinfo record."""
-    for ref in islice(manifest.records(), 1):
-        block = read_record(store.read_range(key, ref.offset_bytes, ref.length_bytes)).block
-        return dict(line.partition(": ")[::2] for line in block.decode("utf-8", "replace").splitlines())
-    return {}
 
 
 def _when(manifest: Manifest) -> datetime:

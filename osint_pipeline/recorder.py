@@ -13,7 +13,7 @@ from osint_pipeline.outcome import Tally
 from storage.exchange import Exchange, Original, RecordRef, RecordType, Resource
 from storage.http import PayloadDigest, payload_of
 from storage.rows import Batch, CaptureRow, MediaRow, RecordRow
-from storage.spool import WarcSeries
+from storage.series import Section
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Recorder:
         self,
         *,
         run: UUID,
-        series: WarcSeries,
+        series: Section,
         journal: Journal,
         known: KnownPayloads,
         pictures: PictureLinks,
@@ -105,10 +105,12 @@ class Recorder:
         """Drop a capture that was opened twice; it has no records."""
         self._open.pop(capture, None)
 
-    def open_warcs(self) -> set[str]:
-        """Name the WARCs that hold records of captures which are not closed yet."""
+    def untold_warcs(self) -> set[str]:
+        """Name the WARCs with records that the catalogue has not been told: of captures not closed, or not flushed yet."""
         with self._lock:
-            return {ref.warc for refs in list(self._open.values()) for ref in refs}
+            written = self._written.records if self._written else ()
+            closed = {row.ref.warc for row in (*self._ready.records, *written)}
+            return closed | {ref.warc for refs in list(self._open.values()) for ref in refs}
 
     @property
     def settled(self) -> bool:

@@ -1,34 +1,31 @@
 """Mends what a crash left: torn WARCs are cut and sealed, the catalogue is told what they hold, dead runs are ended."""
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from osint_pipeline.mending import Mending, mending
+from osint_pipeline.registering import register_here
 from osint_pipeline.retrieve import Archive
-from osint_pipeline.run import process_start, register_sealed
+from osint_pipeline.run import process_start
 from osint_pipeline.workspace import Workspace
+from osint_pipeline.written import Written, readable
 from storage.catalog import Catalog, UnfinishedRun
 from storage.errors import DamagedWarc
 from storage.exchange import RecordRef, RecordType
-from storage.journal import Entry, EntryKind, NoEntry, RunEnd, decode, is_journal, told_by
+from storage.journal import EntryKind, NoEntry, RunEnd, is_journal, told_by
 from storage.loading import records_by_capture
-from storage.manifest import SealedWarc, sealed_from
-from storage.records import open_warc, read_record
-from storage.refs import ref_of
+from storage.manifest import SealedWarc
 from storage.rows import Batch, CaptureState, Counters, Outcome, RecordRow, RunRow, SourceRow, WarcState
 from storage.schema import captures, media, records, version_captures
-from storage.spool import Recovered, warc_info
+from storage.spool import Recovered
 
-NOBODY = UUID(int=0)
 RECOVERED = "recovered"
 ALONE = 7421003  # the advisory lock that lets one recovery work at a time
 GONE = "its process ended before the run did; what it had not reached is not counted"
@@ -78,30 +75,35 @@ def _recover(workspace: Workspace) -> Iterator[Mended]:
 
 
 def _tell_of_warcs(workspace: Workspace) -> Iterator[Mended]:
-    """Tell the catalogue of the sealed WARCs that it does not know."""
+    """Tell the catalogue of the sealed WARCs that it does not know, and of what each of their runs wrote into them."""
     known = {warc.name for warc in workspace.catalog.warcs() if warc.state != WarcState.OPEN}
-    by_run: dict[UUID, list[SealedWarc]] = {}
+    found: list[Written] = []
     for path in workspace.spool.sealed_paths():
         if path.name in known:
             continue
         try:
-            run, sealed = UUID(warc_info(path).get("run", str(NOBODY))), sealed_from(path)
+            found.append(Written(path))
         except (DamagedWarc, ValueError, OSError) as error:  # this one waits for a person; the others go on
             yield Mended(name=path.name, sentence=f"was left as it is: {error}")
-        else:
-            by_run.setdefault(run, []).append(sealed)
-    for run_id, warcs in by_run.items():
-        if run_id not in _living(workspace):  # asked anew for each: a run may have begun meanwhile
-            for trouble in _register(workspace, run_id, warcs):
-                yield Mended(name=f"run {run_id}", sentence=trouble)
-            for sealed in warcs:
-                yield Mended(name=sealed.name, sentence="is in the catalogue now")
+    living = _living(workspace)  # asked behind the files: who wrote them had begun before
+    found = [one for one in found if living.isdisjoint(one.runs)]
+    left = {one.warc.name: set(one.runs) for one in found}
+    for run_id in dict.fromkeys(run for one in found for run in one.runs):
+        mine = [one for one in found if run_id in one.runs]
+        for one in mine:
+            left[one.warc.name].discard(run_id)
+        whole = [one.warc for one in mine if not left[one.warc.name]]
+        for trouble in _register(workspace, run_id, mine, whole):
+            yield Mended(name=f"run {run_id}", sentence=trouble)
+        for sealed in whole:
+            yield Mended(name=sealed.name, sentence="is in the catalogue now")
 
 
 def _seal_again(workspace: Workspace, sealed: SealedWarc) -> None:
-    """Tell the catalogue of the manifest that was written anew for a WARC which it knows."""
+    """Tell the catalogue of the manifest that was written anew for a WARC which it knows as sealed."""
     for warc in workspace.catalog.warcs(names=[sealed.path.name]):
-        register_sealed(workspace.catalog, sealed, warc.run_id)
+        if warc.state != WarcState.OPEN:
+            register_here(workspace, sealed, warc.run_id)
 
 
 def _living(workspace: Workspace) -> set[UUID]:
@@ -110,41 +112,46 @@ def _living(workspace: Workspace) -> set[UUID]:
     return {run.id for run in runs if _alive(workspace, run) and not _of_another_machine(workspace, run)}
 
 
-def _register(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> list[str]:
-    """Tell the catalogue of a dead run's sealed WARCs, and of what in them was synced but not told; what could not be told."""
-    run, source = workspace.catalog.begun_run(run_id) or _lost_run(workspace, run_id, warcs)
+def _register(workspace: Workspace, run_id: UUID, found: list[Written], whole: list[SealedWarc]) -> list[str]:
+    """Tell the catalogue of what a dead run synced and did not tell, then of the WARCs of which it has all (`whole`).
+
+    What could not be told is answered.
+    """
+    run, source = workspace.catalog.begun_run(run_id) or _lost_run(workspace, run_id, found)
     with mending(workspace, run, source) as mended:
-        replay(workspace, mended, warcs)
-        for warc in warcs:
-            tell_of_records(workspace, run_id, records_in(warc))
+        replay(workspace, mended, found)
+        for one in found:
+            tell_of_records(workspace, run_id, one.records(run_id))
         close_captures(workspace, mended)
-        for warc in warcs:
-            register_sealed(workspace.catalog, warc, run_id)
+        for warc in whole:
+            register_here(workspace, warc, run_id)
         ended = workspace.catalog.run_end(run_id)
         if ended and (mended.wrote or not workspace.catalog.end_is_told(run_id)):
             _write_end(mended, ended)
         return mended.troubles
 
 
-def replay(workspace: Workspace, mended: Mending, warcs: list[SealedWarc]) -> None:
+def replay(workspace: Workspace, mended: Mending, found: list[Written]) -> None:
     """Tell the catalogue the journal entries of a run that it has not been told; what it has of the run's end stays."""
-    told = workspace.catalog.told(mended.run.id)
-    ended = workspace.catalog.run_end(mended.run.id) is not None
-    untold = [
-        (ref, warc) for warc in warcs for ref in records_in(warc) if is_journal(ref) and ref.record_id not in told
-    ]
-    for ref, warc in sorted(untold, key=_place):
+    run, told = mended.run.id, workspace.catalog.told(mended.run.id)
+    ended = workspace.catalog.run_end(run) is not None
+    untold = [(ref, one) for one in found for ref in one.entries(run) if ref.record_id not in told]
+    for ref, one in sorted(untold, key=_place):
+        name = one.warc.path.name
         try:
-            entry = read_entry(warc, ref)
+            entry = one.entry(ref)
         except NoEntry as error:
-            mended.troubles.append(f"{ref.record_id} in {warc.path.name}: {error}")
+            mended.troubles.append(f"{ref.record_id} in {name}: {error}")
+            continue
+        if entry.run != run:
+            mended.troubles.append(f"{ref.record_id} in {name} stands among the records of run {run}, and is another's")
             continue
         if ended and entry.kind is EntryKind.END:
             continue
         try:
             mended.journal.replay(entry, ref.record_id)
         except DBAPIError as error:  # what it says cannot be kept: the others must not wait for it
-            mended.troubles.append(f"journal entry {ref.record_id} in {warc.path.name} cannot be told: {_short(error)}")
+            mended.troubles.append(f"journal entry {ref.record_id} in {name} cannot be told: {_short(error)}")
 
 
 def tell_of_records(workspace: Workspace, run_id: UUID, refs: Iterator[RecordRef]) -> None:
@@ -179,23 +186,6 @@ def close_captures(workspace: Workspace, mended: Mending) -> None:
         mended.journal.tell()
 
 
-def records_in(warc: SealedWarc) -> Iterator[RecordRef]:
-    """Yield the records of a sealed WARC: as its manifest says, or read again where that is of 0.1.0 and names no captures."""
-    if warc.sealed_at is not None:
-        yield from warc.each_record()
-        return
-    with open_warc(warc.path) as reader:
-        while streamed := reader.next():
-            yield ref_of(streamed, warc.path.name)[0]
-
-
-def read_entry(warc: SealedWarc, ref: RecordRef) -> Entry:
-    """Read a journal entry out of a sealed WARC on this machine."""
-    with warc.path.open("rb") as file:
-        file.seek(ref.offset_bytes)
-        return decode(read_record(file.read(ref.length_bytes)).block)
-
-
 def run_of_info(run_id: UUID, info: dict[str, str], started_at: datetime) -> tuple[RunRow, SourceRow]:
     """Make a run and its source out of a warcinfo, where no journal tells of them."""
     said = re.search(r" of (\S+) by (\w+)$", info.get("description", ""))
@@ -205,10 +195,10 @@ def run_of_info(run_id: UUID, info: dict[str, str], started_at: datetime) -> tup
     return RunRow(id=run_id, source_id=source.id, started_at=started_at, detail=made_again), source
 
 
-def _lost_run(workspace: Workspace, run_id: UUID, warcs: list[SealedWarc]) -> tuple[RunRow, SourceRow]:
+def _lost_run(workspace: Workspace, run_id: UUID, found: list[Written]) -> tuple[RunRow, SourceRow]:
     """Write a run that the catalogue has lost anew, as its journal or else its warcinfo tells."""
-    run, source = _told_run(warcs) or run_of_info(run_id, warc_info(warcs[0].path), datetime.now(UTC))
-    return begin_lost_run(workspace.catalog, run, source)
+    told = _told_run(found, run_id) or run_of_info(run_id, found[0].info(run_id), datetime.now(UTC))
+    return begin_lost_run(workspace.catalog, *told)
 
 
 def begin_lost_run(catalog: Catalog, run: RunRow, source: SourceRow) -> tuple[RunRow, SourceRow]:
@@ -219,16 +209,16 @@ def begin_lost_run(catalog: Catalog, run: RunRow, source: SourceRow) -> tuple[Ru
     return run, stored
 
 
-def _told_run(warcs: list[SealedWarc]) -> tuple[RunRow, SourceRow] | None:
-    for warc in warcs:
-        for ref in filter(is_journal, records_in(warc)):
-            entry = read_entry(warc, ref)
+def _told_run(found: list[Written], run_id: UUID) -> tuple[RunRow, SourceRow] | None:
+    for one in found:
+        for ref in one.entries(run_id):
+            entry = one.entry(ref)
             if entry.run_row and entry.source:
                 return entry.run_row, entry.source
     return None
 
 
-def _place(found: tuple[RecordRef, SealedWarc]) -> int:
+def _place(found: tuple[RecordRef, Written]) -> int:
     try:
         return told_by(found[0].url)[2]
     except NoEntry:
@@ -242,15 +232,6 @@ def _alive(workspace: Workspace, run: UnfinishedRun) -> bool:
     if host != workspace.service.machine:
         return True  # another machine's: its own recover decides
     return pid.isdigit() and process_start(int(pid)) == started != ""
-
-
-def _readable(paths: Iterable[Path]) -> list[SealedWarc]:
-    """Describe sealed WARCs; those whose manifest is damaged are for `osint verify` to name."""
-    found = []
-    for path in paths:
-        with suppress(DamagedWarc, OSError):
-            found.append(sealed_from(path))
-    return found
 
 
 def _of_another_machine(workspace: Workspace, run: UnfinishedRun) -> bool:
@@ -268,10 +249,10 @@ def _end(workspace: Workspace, run_id: UUID) -> None:
     assert begun is not None
     paths = [workspace.local_copy(warc.name) for warc in workspace.catalog.warcs(run_id=run_id)]
     with mending(workspace, *begun) as mended:
-        warcs = _readable(path for path in paths if path)
-        replay(workspace, mended, warcs)
-        for warc in warcs:  # those that were sealed while the run went on may hold what it had not come to tell
-            tell_of_records(workspace, run_id, records_in(warc))
+        found = readable(path for path in paths if path)
+        replay(workspace, mended, found)
+        for one in found:  # those that were sealed while the run went on may hold what it had not come to tell
+            tell_of_records(workspace, run_id, one.records(run_id))
         close_captures(workspace, mended)
         if workspace.catalog.run_end(run_id) is None:
             _write_end(mended, what_there_is(workspace, run_id))

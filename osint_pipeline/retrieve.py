@@ -19,7 +19,7 @@ from storage.schema import records
 
 
 class Archive:
-    """Reads members of WARCs wherever they are: the local copy first, else the store by range."""
+    """Reads members of WARCs wherever they are: the local copy first, sealed or still open, else the store by range."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -34,8 +34,8 @@ class Archive:
 
     def read(self, warc: str, offset_bytes: int, length_bytes: int) -> bytes:
         """Give bytes of a WARC, unproven; fewer at the end of the file."""
-        if path := self.workspace.local_copy(warc):
-            with suppress(FileNotFoundError), path.open("rb") as file:  # released in this very moment: the store has it
+        if file := opened(self.workspace, warc):
+            with file:
                 file.seek(offset_bytes)
                 return file.read(length_bytes)
         row = self._row(warc)
@@ -45,6 +45,9 @@ class Archive:
     def _row(self, warc: str) -> WarcRow:
         if warc not in self._rows:
             rows = self.workspace.catalog.warcs(names=[warc])
+            if rows and rows[0].state is WarcState.OPEN:
+                what = f"{warc} is not in this machine's spool, and was not sealed yet"
+                raise UserError(what, "wait until its worker has brought it to the store", Exit.FAILED)
             if not rows or not rows[0].key:
                 what = f"{warc} is neither in the spool nor in the store"
                 raise UserError(what, "run `osint verify --all`", Exit.FAILED)
@@ -59,7 +62,7 @@ def stands(workspace: Workspace, record_id: UUID) -> bool:
     if not refs:
         return False
     ref = refs[0]
-    file = _opened(workspace, ref.warc) or _opened(workspace, ref.warc)  # it may be sealed in this very moment
+    file = opened(workspace, ref.warc)
     if file is None:
         return any(warc.state == WarcState.PRESERVED for warc in workspace.catalog.warcs(names=[ref.warc]))
     digest, left = sha256(), ref.length_bytes
@@ -71,10 +74,12 @@ def stands(workspace: Workspace, record_id: UUID) -> bool:
     return digest.hexdigest() == ref.record_sha256
 
 
-def _opened(workspace: Workspace, warc: str) -> BinaryIO | None:
-    path = workspace.local_copy(warc) or workspace.open_copy(warc)
-    with suppress(FileNotFoundError):
-        return path.open("rb") if path else None
+def opened(workspace: Workspace, warc: str) -> BinaryIO | None:
+    """Open a WARC on this machine, sealed or not; None where it is not here. It may be sealed or released in this very moment."""
+    for find in (workspace.local_copy, workspace.open_copy, workspace.local_copy):
+        with suppress(FileNotFoundError):
+            if path := find(warc):
+                return path.open("rb")
     return None
 
 
@@ -89,7 +94,8 @@ def pull(workspace: Workspace, id_: UUID, folder: Path) -> tuple[Path, int]:
     path = folder / f"{id_}.warc.gz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        copy_records(refs, Archive(workspace).read, path)
+        infos = workspace.catalog.warcinfo_offsets(list({ref.warc for ref in refs}))
+        copy_records(refs, Archive(workspace).read, path, infos)
     except FileExistsError as error:
         raise UserError(f"{path} exists", "name another folder with --out, or move it away") from error
     except OSError as error:

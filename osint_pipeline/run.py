@@ -24,23 +24,23 @@ from osint_pipeline.logs import logger
 from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
 from osint_pipeline.posts import ChannelIds, gap_rows, page_batch
 from osint_pipeline.recorder import RESPONSES, Recorder
+from osint_pipeline.registering import OwnWarcs, RunWarcs
 from osint_pipeline.retrieve import stands
+from osint_pipeline.shared import SharedPart, SharedWarcs
 from osint_pipeline.source import Source
 from osint_pipeline.technical import configuration, digest_of, software, warc_info
 from osint_pipeline.way import noted, way_of
 from osint_pipeline.workspace import Workspace
 from spiders.page import LayoutChanged, Page, Verdict
 from spiders.span import minus
-from storage.catalog import Catalog
 from storage.drafts import NOT_MODIFIED_STATUS
 from storage.errors import StorageError
 from storage.exchange import RecordRef
 from storage.ids import new_id
 from storage.journal import RunEnd
-from storage.manifest import SealedWarc
-from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow, WarcState
+from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow
 from storage.rows import CaptureState as State
-from storage.spool import WarcSeries
+from storage.series import WarcSeries
 from storage.validators import Validators
 
 log = logger(__name__)
@@ -64,9 +64,14 @@ class Wanted:
 
 
 class Run:
-    """Holds the run's parts together. All methods but flush() are called from the thread of the crawl."""
+    """Holds the run's parts together. All methods but flush() are called from the thread of the crawl.
 
-    def __init__(self, workspace: Workspace, source: Source, *, attempt: int = 1) -> None:
+    With `warcs` it appends to WARCs that it shares with the runs before and after it, and leaves them open at its end.
+    """
+
+    def __init__(
+        self, workspace: Workspace, source: Source, *, warcs: SharedWarcs | None = None, attempt: int = 1
+    ) -> None:
         self.workspace, self.source = workspace, source
         self.id, self.started_at = new_id(), datetime.now(UTC)
         self.tally = Tally()
@@ -96,10 +101,10 @@ class Run:
             detail=self.detail,
             process=this_process(workspace.service.machine),
         )
-        workspace.catalog.begin_run(row)
-        self.series = self._open_series(attempt)
+        self.warcs: RunWarcs = self._join(warcs) if warcs else self._open_warcs(attempt)
+        self.series = self.warcs.series
         self.journal = Journal(self.series, workspace.catalog, row, stored)
-        self.journal.begin()
+        self._begin(row)
         self.recorder = self._make_recorder()
 
     def _what_is_known(self) -> tuple[ArchiveKnown | None, Conditions]:
@@ -129,23 +134,44 @@ class Run:
         )
         return known, conditions
 
-    def _open_series(self, attempt: int) -> WarcSeries:
+    def _begin(self, row: RunRow) -> None:
+        try:
+            self.workspace.catalog.begin_run(row)
+            self.journal.begin()
+        except BaseException:
+            with self._noting():
+                self.warcs.leave(settled=False)  # or no other run could follow in WARCs that are shared
+            raise
+
+    def _open_warcs(self, attempt: int) -> OwnWarcs:
         service, source = self.workspace.service, self.source
-        return WarcSeries(
+        series = WarcSeries(
             self.workspace.spool,
             f"{source.slug}-{self.started_at:%Y%m%dT%H%M%SZ}-{self.id.hex[-12:]}",
             attempt,
             warc_info(service, self.id, source, self.way.declared),
             service.warc_limit_bytes,
             {
-                "run": str(self.id),
-                "source": source.slug,
+                **self._facts(),
                 "collector": service.collector,
                 "software": software(),
-                "configuration_sha256": digest_of(self.detail),
                 "store": store.compact() if (store := last(self.workspace)) else None,
             },
         )
+        return OwnWarcs(self.workspace, series, self.id)
+
+    def _join(self, warcs: SharedWarcs) -> SharedPart:
+        return warcs.begin(
+            self.id, warc_info(self.workspace.service, self.id, self.source, self.way.declared), self._facts()
+        )
+
+    def _facts(self) -> dict[str, object]:
+        """Say what a manifest tells of this run alone."""
+        return {
+            "run": str(self.id),
+            "source": self.source.slug,
+            "configuration_sha256": digest_of(self.detail),
+        }
 
     def _make_recorder(self) -> Recorder:
         catalog, service = self.workspace.catalog, self.workspace.service
@@ -255,7 +281,9 @@ class Run:
         return self.series.scratch
 
     def end(self, *, reason: str | None = None, held_back: int = 0, limit: str | None = None) -> Summary:
-        """Close what is still open, seal, and write down how the run ended. `limit` says which other than that of pages.
+        """Close what is still open, seal (but for WARCs that are shared), and write down how the run ended.
+
+        `limit` says which limit ended it, other than that of pages.
 
         Where something can no longer be kept the WARCs stay in the spool for `osint recover`, and the summary says why.
         """
@@ -265,18 +293,22 @@ class Run:
         if held_back and limit is None:
             limit = f"stopped at the limit of pages; {held_back} more were known"
         ended = self._how_it_ended(reason, limit)
-        whole = False
+        whole = told = False
         with self._noting():
             self.journal.end(ended, {**self.detail, "edited": self.tally.edited})
             whole = self.recorder.settled
-        sealed = self._seal(whole)
+        with self._noting():
+            self.warcs.seal(whole)
         with self._noting():
             self._tell_the_end(ended)
+            told = True
+        with self._noting():
+            self.warcs.leave(settled=whole and told)
         return Summary(
             run=self.id,
             outcome=ended.outcome,
             tally=self.tally,
-            warc_files=len(sealed),
+            warc_files=len(self.series.warcs),
             reason=str(self.error) if self.error else ended.reason,
             source=self.source.url,
             spider=self.source.spider,
@@ -338,15 +370,6 @@ class Run:
             self.detail[COVERED] = {
                 name: as_detail((*history.before.get(name, ()), *looked.get(name, ()))) for name in sorted(names)
             }
-
-    def _seal(self, whole: bool) -> list[SealedWarc]:
-        """Seal; the catalogue knows WARCs only once it has all that is in them: the others are for `osint recover`."""
-        sealed: list[SealedWarc] = []
-        with self._noting():
-            sealed = self.series.close()
-            for warc in sealed if whole else ():
-                register_sealed(self.workspace.catalog, warc, self.id)
-        return sealed
 
     def _keep_posts(self, wanted: Wanted, page: Page, aside: bool) -> None:
         self.channels.saw(page, self.known.history.covered(page.channel) if self.known and aside else None)
@@ -449,18 +472,3 @@ def _time_of(wanted: Wanted) -> datetime:
 
 def _payload_bytes(refs: list[RecordRef]) -> int:
     return next((ref.payload_bytes or 0 for ref in reversed(refs) if ref.type in RESPONSES), 0)
-
-
-def register_sealed(catalog: Catalog, warc: SealedWarc, run_id: UUID, state: WarcState = WarcState.SEALED) -> None:
-    """Tell the catalogue that a WARC is whole and closed; may be repeated."""
-    catalog.warc_sealed(
-        warc.path.name,
-        run_id=run_id,
-        path=str(warc.path),
-        size_bytes=warc.size_bytes,
-        sha256=warc.sha256,
-        records=warc.record_count,
-        sealed_at=warc.sealed_at or datetime.now(UTC),
-        state=state,
-        manifest_sha256=warc.manifest_sha256,
-    )

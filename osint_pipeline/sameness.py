@@ -21,16 +21,17 @@ from storage.schema import (
     sources,
     version_captures,
     warc_files,
+    warc_runs,
     watch_lists,
     watches,
 )
 
 TABLES = (
     sources, runs, captures, records, posts, post_versions, version_captures, media, fingerprints, similar, gaps,
-    warc_files, journal, watches, watch_lists,
+    warc_files, warc_runs, journal, watches, watch_lists,
 )  # fmt: skip
 # what is said of this machine and of the moment, and not of the archive
-NOT_COMPARED = {"runs": {"process"}, "warc_files": {"path", "preserved_at", "state"}}
+NOT_COMPARED = {"runs": {"process"}, "warc_files": {"path", "preserved_at", "state"}, "warc_runs": {"machine"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

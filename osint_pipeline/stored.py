@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from osint_pipeline.claims import Claim, Result, compared
-from osint_pipeline.committed import CHAIN, record_claims
+from osint_pipeline.committed import CHAIN, record_claims, run_claims
 from osint_pipeline.preserve import cdxj_path, manifest_path
 from osint_pipeline.workspace import Workspace
 from storage.digest import file_sha256
@@ -57,6 +57,7 @@ def _beside(workspace: Workspace, warc: WarcRow, key: str, folder: Path, local: 
         return  # the index is to be what this manifest says
     if not local:
         yield from record_claims(workspace, warc.name, manifest)
+        yield from run_claims(workspace, warc.name, manifest)
     sealed = SealedWarc(
         path=path,
         sha256=facts.sha256,

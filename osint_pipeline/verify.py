@@ -7,7 +7,7 @@ from uuid import UUID
 
 from osint_pipeline.accounts import as_told, told_of, told_otherwise, unaccounted
 from osint_pipeline.claims import Claim, Result, compared
-from osint_pipeline.committed import before, catalogue_claims, manifest_claims
+from osint_pipeline.committed import catalogue_claims, manifest_claims
 from osint_pipeline.errors import UserError
 from osint_pipeline.preserve import manifest_path
 from osint_pipeline.retrieve import Archive
@@ -20,6 +20,7 @@ from storage.exchange import RecordRef, RecordType
 from storage.finding import check_events, records_of
 from storage.http import measure_parts
 from storage.loading import load_records
+from storage.names import before
 from storage.records import WarcReader, uuid_of
 from storage.rows import WarcRow
 from storage.schema import records
@@ -60,8 +61,7 @@ def verify_warc(workspace: Workspace, warc: WarcRow, progress: Progress | None =
             progress=progress,
         )
         yield from catalogue_claims(workspace, warc, path)
-    for subject, why in troubles:
-        yield compared("revisit-original", subject, why, "ISO 28500:2017 6.7")
+    yield from troubles
     if revisits and not troubles:
         yield compared("revisit-original", warc.name, "", "ISO 28500:2017 6.7")
     told = told_of(workspace, warc.name)
@@ -70,6 +70,9 @@ def verify_warc(workspace: Workspace, warc: WarcRow, progress: Progress | None =
         yield from store_claims(workspace, stored, local=path is not None)
     elif path is None and workspace.open_copy(warc.name):
         why = "a run still writes it"
+        yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
+    elif path is None and (machine := workspace.catalog.elsewhere(workspace.service.machine).get(warc.name)):
+        why = f"it lies in the spool of {machine}, and was not brought to the store yet"
         yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
     elif path is None:
         yield compared("exists", warc.name, "neither in the spool nor in the store", "design.md promise 5")
@@ -125,25 +128,27 @@ def _manifest_before(workspace: Workspace, warc: str) -> dict[str, str]:
     return {row.name: row.manifest_sha256 for row in rows if row.manifest_sha256}
 
 
-def _originals(workspace: Workspace, warc: str) -> tuple[set[UUID], list[tuple[str, str]]]:
-    """Follow a WARC's revisits to their originals: the revisits, and for each that fails (subject, why)."""
+def _originals(workspace: Workspace, warc: str) -> tuple[set[UUID], list[Claim]]:
+    """Follow a WARC's revisits to their originals: the revisits, and a claim for each whose original is not proven."""
     with workspace.catalog.begin() as connection:
         revisits = load_records(connection, (records.c.warc == warc) & (records.c.type == RecordType.REVISIT))
         named = {one.refers_to for one in revisits}
         originals = {one.record_id: one for one in load_records(connection, records.c.id.in_(named))}
-    archive, proven, troubles = Archive(workspace), dict[UUID, str](), list[tuple[str, str]]()
+    archive, proven, troubles = Archive(workspace), dict[UUID, Claim](), list[Claim]()
     for one in revisits:
         original = originals.get(one.refers_to) if one.refers_to else None
+        result = Result.FAIL
         if original is None:
             why = f"it refers to {one.refers_to}, which no archived record is"
         elif original.payload_sha256 != one.payload_sha256:
             why = f"its payload is not that of {one.refers_to}"
         else:
             if original.record_id not in proven:
-                proven[original.record_id] = _record(archive, original).why
-            why = proven[original.record_id]
+                proven[original.record_id] = _record(archive, original)
+            result, why = proven[original.record_id].result, proven[original.record_id].why
         if why:
-            troubles.append((f"{one.warc} at byte {one.offset_bytes}, record {one.record_id}", why))
+            subject, clause = f"{one.warc} at byte {one.offset_bytes}, record {one.record_id}", "ISO 28500:2017 6.7"
+            troubles.append(Claim(claim="revisit-original", subject=subject, result=result, why=why, clause=clause))
     return {one.record_id for one in revisits}, troubles
 
 

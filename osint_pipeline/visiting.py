@@ -16,6 +16,7 @@ from osint_pipeline.errors import Exit, UserError, explain
 from osint_pipeline.hostlock import HostLock
 from osint_pipeline.logs import configure, logger
 from osint_pipeline.outcome import Summary
+from osint_pipeline.shared import SharedWarcs
 from osint_pipeline.source import Source, watched_source
 from osint_pipeline.stopping import INTERRUPTED, ORDERLY_SECONDS, arm
 from osint_pipeline.workspace import Workspace
@@ -76,9 +77,13 @@ def _make_visits(order: Order) -> int:
             why = "its process or its machine went away"
             most = workspace.service.visit_attempts
             take_over(workspace.catalog, order.host, datetime.now(UTC), most=most, why=why, died=False)
-            feed = HostFeed(workspace, order, lock)
-            crawl_feed(workspace, feed)
-            feed.give_back()
+            warcs = SharedWarcs.open(workspace, order.host)
+            feed = HostFeed(workspace, order, lock, warcs)
+            try:
+                crawl_feed(workspace, feed, warcs=warcs)
+            finally:
+                warcs.close()
+                feed.give_back()
             return Exit.INTERRUPTED if feed.stopped else Exit.COMPLETE
 
 
@@ -93,8 +98,8 @@ def _wait_for(catalog: Catalog, host: str) -> HostLock | None:
 class HostFeed:
     """The visits of one host, as a crawl's feed. After the last one it lingers, as long as nobody else needs its place."""
 
-    def __init__(self, workspace: Workspace, order: Order, lock: HostLock) -> None:
-        self.workspace, self.order, self.lock = workspace, order, lock
+    def __init__(self, workspace: Workspace, order: Order, lock: HostLock, warcs: SharedWarcs) -> None:
+        self.workspace, self.order, self.lock, self.warcs = workspace, order, lock, warcs
         self.catalog = workspace.catalog
         self.visit: VisitRow | None = None
         self.made = 0
@@ -109,6 +114,8 @@ class HostFeed:
     def take(self) -> Source | None:
         """Give the source of the next visit."""
         while not self.stopped and self.lock.still_held():
+            if self.warcs.age_seconds > self.workspace.service.warc_open_seconds:
+                self.warcs.turn()
             self.visit = claim(self.catalog, self.order.host, self.order.worker, datetime.now(UTC))
             if self.visit is not None:
                 if source := self._source_of(self.visit):

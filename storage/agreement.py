@@ -32,6 +32,7 @@ class Agreement:
         self._known = array("Q")
         self._passed_over: list[tuple[int, str, str]] = []
         self._next: RecordRef | None = None
+        self._chapter: UUID | None = None  # the last warcinfo record
         try:
             self._manifest = read_manifest(manifest)
             self._known = array("Q", sorted(array("Q", (_low(ref.record_id) for ref in self._manifest.records()))))
@@ -40,8 +41,11 @@ class Agreement:
         except (DamagedWarc, OSError) as error:
             self._unreadable = f"the manifest cannot be read: {error}"
 
-    def compare(self, ref: RecordRef) -> Iterator[tuple[str, str]]:
-        """Yield (rule, why) for each way a record as it was read differs from the manifest."""
+    def compare(self, ref: RecordRef, warcinfo: UUID | None) -> Iterator[tuple[str, str]]:
+        """Yield (rule, why) for each way a record as it was read differs from the manifest.
+
+        `warcinfo` is the one that it names: it must be the last before it, or the record would be another run's.
+        """
         if self._unreadable:
             return
         if not self._knows(ref.record_id):
@@ -50,6 +54,10 @@ class Agreement:
         named = self._manifest.warcinfo_id if self._manifest else None
         if ref.type is RecordType.WARCINFO and ref.offset_bytes == 0 and named != ref.record_id:
             yield "manifest-warcinfo", f"the file begins with warcinfo {ref.record_id}, the manifest says {named}"
+        if ref.type is RecordType.WARCINFO:
+            self._chapter = ref.record_id
+        elif self._chapter and warcinfo != self._chapter:
+            yield "manifest-warcinfo", f"the record names warcinfo {warcinfo}, and stands behind {self._chapter}"
         while self._next and self._next.record_id != ref.record_id:
             self._pass_over(self._next)
         if self._next is None:

@@ -35,8 +35,21 @@ from storage.rows import (
     StoredMedia,
     WarcRow,
     WarcState,
+    WrittenBy,
 )
-from storage.schema import captures, journal, media, metadata, rebuilding, records, runs, sources, warc_files, watches
+from storage.schema import (
+    captures,
+    journal,
+    media,
+    metadata,
+    rebuilding,
+    records,
+    runs,
+    sources,
+    warc_files,
+    warc_runs,
+    watches,
+)
 from storage.versions import write_posts
 
 _ORIGINALS = """
@@ -358,11 +371,14 @@ class Catalog:
         rows = np.frombuffer(data, layout, count=(len(data) - 21) // layout.itemsize, offset=19)
         return Fingerprints(ids=rows["id"].tobytes(), hashes=rows["hash"].astype(np.uint64))
 
-    def warc_opened(self, name: str, run_id: UUID, path: str) -> None:
-        """Write that a WARC was begun; may be repeated."""
+    def warc_opened(
+        self, name: str, run_id: UUID, path: str, offset_bytes: int = 0, machine: str | None = None
+    ) -> None:
+        """Write that a run writes into a WARC that is not sealed yet, from an offset; may be repeated, and for other runs."""
         values = {"name": name, "run_id": run_id, "path": path, "state": WarcState.OPEN}
         with self.begin() as connection:
             connection.execute(insert(warc_files).values(values).on_conflict_do_nothing())
+            _written_by(connection, name, (WrittenBy(run_id, offset_bytes),), machine)
 
     def warc_sealed(
         self,
@@ -376,19 +392,26 @@ class Catalog:
         sealed_at: datetime,
         state: WarcState = WarcState.SEALED,
         manifest_sha256: str | None = None,
+        runs: Sequence[WrittenBy] = (),
+        machine: str | None = None,
     ) -> None:
-        """Write that a WARC is whole and closed (or torn: closed by another than its writer); may be repeated."""
+        """Write that a WARC is whole and closed (or torn: closed by another than its writer); may be repeated.
+
+        `runs` are all that wrote into it where there are several; `run_id` is the first. `machine`: in whose spool it lies.
+        """
         values = {"run_id": run_id, "path": path, "size_bytes": size_bytes, "sha256": sha256, "records": records}
         values |= {"sealed_at": sealed_at, "state": state, "manifest_sha256": manifest_sha256}
         sealed = insert(warc_files).values(name=name, **values)
         early = warc_files.c.state.in_((WarcState.OPEN, WarcState.SEALED, WarcState.TORN))
         with self.begin() as connection:
             connection.execute(sealed.on_conflict_do_update(index_elements=["name"], set_=values, where=early))
+            _written_by(connection, name, runs or (WrittenBy(run_id),), machine)
 
-    def warc_found(self, row: WarcRow) -> None:
-        """Write a WARC as the store has it; nothing if it is known."""
+    def warc_found(self, row: WarcRow, runs: Sequence[WrittenBy] = ()) -> None:
+        """Write a WARC as the store has it, and the runs that wrote into it; nothing if it is known."""
         with self.begin() as connection:
             connection.execute(insert(warc_files).values(asdict(row)).on_conflict_do_nothing())
+            _written_by(connection, row.name, runs or (WrittenBy(row.run_id),))
 
     def warc_uploaded(
         self, name: str, *, key: str, version_id: str | None = None, manifest_sha256: str | None = None
@@ -417,17 +440,34 @@ class Catalog:
     def warcs(
         self, *, state: WarcState | None = None, run_id: UUID | None = None, names: Sequence[str] | None = None
     ) -> list[WarcRow]:
-        """List WARC files by name: those in a state, of a run, of these names, or all."""
+        """List WARC files by name: those in a state, that a run wrote into, of these names, or all."""
         wanted = select(warc_files).order_by(warc_files.c.name)
         if state is not None:
             wanted = wanted.where(warc_files.c.state == state)
         if run_id is not None:
-            wanted = wanted.where(warc_files.c.run_id == run_id)
+            wanted = wanted.where(warc_files.c.name.in_(select(warc_runs.c.warc).where(warc_runs.c.run_id == run_id)))
         if names is not None:
             wanted = wanted.where(warc_files.c.name.in_(names))
         with self.begin() as connection:
             rows = [dict(row._mapping) for row in connection.execute(wanted)]
         return [WarcRow(**{**row, "state": WarcState(row["state"])}) for row in rows]
+
+    def warcinfo_offsets(self, names: Sequence[str]) -> dict[str, list[int]]:
+        """Tell for each WARC where the warcinfo records of its runs stand, in the order of the file."""
+        wanted = select(warc_runs.c.warc, warc_runs.c.offset_bytes).where(warc_runs.c.warc.in_(names))
+        found: dict[str, list[int]] = {}
+        with self.begin() as connection:
+            for row in connection.execute(wanted.order_by(warc_runs.c.warc, warc_runs.c.offset_bytes)):
+                found.setdefault(row.warc, []).append(row.offset_bytes)
+        return found
+
+    def elsewhere(self, machine: str) -> dict[str, str]:
+        """Name the WARCs that are not preserved and were written in another machine's spool, with that machine."""
+        there = warc_runs.c.machine != machine
+        query = select(warc_runs.c.warc, warc_runs.c.machine).join(warc_files, warc_files.c.name == warc_runs.c.warc)
+        with self.begin() as connection:
+            found = connection.execute(query.where(there, warc_files.c.state != WarcState.PRESERVED))
+            return {row.warc: row.machine for row in found}
 
     def add_event(
         self, kind: str, subject: str, sha256: str | None = None, detail: Mapping[str, Any] | None = None
@@ -455,6 +495,11 @@ def ensure_sources(connection: Connection, rows: Sequence[SourceRow]) -> list[So
     if made:
         connection.execute(sources.insert(), [asdict(row) for row in made])
     return stored
+
+
+def _written_by(connection: Connection, warc: str, runs: Sequence[WrittenBy], machine: str | None = None) -> None:
+    values = [{"warc": warc, "run_id": one.run, "offset_bytes": one.offset_bytes, "machine": machine} for one in runs]
+    connection.execute(insert(warc_runs).values(values).on_conflict_do_nothing())
 
 
 def _commit(connection: Connection, batch: Batch) -> Committed:

@@ -18,7 +18,7 @@ from storage.hashing import HashedFile
 from storage.http import PayloadDigest, measure_parts
 from storage.indexed import IndexCheck
 from storage.manifest import CDXJ_SUFFIX, MANIFEST_SUFFIX
-from storage.records import Header, StreamedRecord, WarcReader
+from storage.records import Header, StreamedRecord, WarcReader, uuid_of
 from storage.references import References
 from storage.refs import describe
 from storage.rules import PROFILES, gzip_faults, untimely, violations
@@ -144,7 +144,7 @@ class _Check:
             yield self._say(streamed, Result.FAIL, "manifest-record", why, MANIFEST_CLAUSE)
             return
         self._lines.add(ref, served_type)
-        for rule, why in agreement.compare(ref):
+        for rule, why in agreement.compare(ref, uuid_of(streamed.header.get("WARC-Warcinfo-ID"))):
             yield self._say(streamed, Result.FAIL, rule, why, MANIFEST_CLAUSE)
 
     def _digests(self, streamed: StreamedRecord) -> Generator[Finding, None, tuple[PayloadDigest, str]]:

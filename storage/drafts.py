@@ -89,7 +89,7 @@ def of_journal(entry: bytes, url: str, record_id: UUID, info: UUID) -> Draft:
 
 
 def of_info(info: Mapping[str, str], record_id: UUID, file_name: str) -> Draft:
-    """Draft the warcinfo record that a file begins with."""
+    """Draft the warcinfo record that a file, or a run in it, begins with."""
     block = to_warc_fields({**_FORMAT, **info}.items())
     draft = Draft([], block, {"record_id": record_id, "url": "", "date": safe_date(datetime.now(UTC))})
     draft.fields = [("WARC-Record-ID", urn(record_id)), ("WARC-Date", draft.facts["date"])]

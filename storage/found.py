@@ -78,7 +78,7 @@ class Found:
 class RunSummary:
     """A run as it ended, or as it stands; the fields up to `preserved` are those of --json.
 
-    `warc_files` counts its WARCs, `preserved` those of them whose stored bytes were read back and are equal.
+    `warc_files` counts the WARCs that it wrote into, `preserved` those of them whose stored bytes were read back and are equal.
     """
 
     run: UUID

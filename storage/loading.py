@@ -20,6 +20,7 @@ from storage.schema import (
     sources,
     version_captures,
     warc_files,
+    warc_runs,
 )
 from storage.search import CAPTURE, MEDIA, POST, RUN, VERSION
 
@@ -80,9 +81,9 @@ def records_by_capture(connection: Connection, wanted: Iterable[UUID]) -> dict[U
 
 def load_runs(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[RunSummary]:
     """Read the runs that fit, newest first."""
-    of_run = warc_files.c.run_id == runs.c.id
     kept = warc_files.c.state == WarcState.PRESERVED
-    files = select(func.count()).select_from(warc_files).where(of_run)
+    written = warc_files.join(warc_runs, warc_runs.c.warc == warc_files.c.name)
+    files = select(func.count()).select_from(written).where(warc_runs.c.run_id == runs.c.id)
     query = (
         select(
             runs,

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import IO, Any, Self
 from uuid import UUID
 
+from storage.chapters import runs_of
 from storage.digest import file_sha256
 from storage.durable import TEMPORARY, space, sync_folder, whole_file
 from storage.errors import DamagedWarc
 from storage.exchange import RecordRef, RecordType, Truncated
+from storage.rows import WrittenBy
 from storage.surt import surt
 
 FORMAT = "osint-pipeline/warc-manifest/1"
@@ -44,6 +46,7 @@ class SealedWarc:
     record_count: int
     manifest_sha256: str
     sealed_at: datetime | None = None  # None in manifests of 0.1.0
+    runs: tuple[WrittenBy, ...] = ()  # that wrote it, in their order, as its manifest says
 
     @property
     def name(self) -> str:
@@ -267,6 +270,7 @@ class IndexWriter:
             record_count=self._count,
             manifest_sha256=self._digest.hexdigest(),
             sealed_at=sealed_at,
+            runs=runs_of(extra),
         )
 
     def _write(self, text: str) -> None:
@@ -325,6 +329,7 @@ def sealed_from(warc: Path) -> SealedWarc:
         record_count=manifest.record_count,
         manifest_sha256=file_sha256(path),
         sealed_at=manifest.sealed_at,
+        runs=runs_of(manifest.extra),
     )
 
 

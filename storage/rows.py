@@ -297,6 +297,14 @@ class WarcRow:
     manifest_sha256: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenBy:
+    """A run that wrote into a WARC, and where its warcinfo record stands there: its records are behind it."""
+
+    run: UUID
+    offset_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow:
     """One link of the chain of events; `event_sha256` covers all the other fields, `previous_sha256` among them."""

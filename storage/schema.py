@@ -335,6 +335,8 @@ warc_runs = Table(  # which runs wrote into a WARC; warc_files.run_id is the fir
     metadata,
     Column("warc", Text),
     Column("run_id", Uuid),
+    Column("offset_bytes", BigInteger, nullable=False),  # of the warcinfo record that the run begins with
+    Column("machine", Text),  # in whose spool the WARC was written, where that is known
     PrimaryKeyConstraint("warc", "run_id", name="warc_runs_pkey"),
     Index("warc_runs_run_id_idx", "run_id"),
 )

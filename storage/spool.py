@@ -2,21 +2,19 @@
 
 import fcntl
 import os
-import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from storage.chapters import Chapter, chapters, told_runs
 from storage.digest import file_sha256
 from storage.durable import TEMPORARY, space, sync_folder, whole_file
 from storage.errors import DamagedWarc
-from storage.exchange import Exchange, Original, RecordRef, Resource
-from storage.http import PayloadDigest
+from storage.exchange import RecordRef, RecordType
 from storage.manifest import (
     CDXJ_SUFFIX,
     MANIFEST_SUFFIX,
@@ -27,13 +25,13 @@ from storage.manifest import (
     to_row,
     write_cdxj,
 )
+from storage.names import before, shared_host
 from storage.records import WarcReader
 from storage.refs import ref_of
-from storage.warc import OPEN_SUFFIX, BrokenWarc, OpenWarc, holds
+from storage.warc import OPEN_SUFFIX, holds
 
 TORN_SUFFIX = ".torn"
 _PIECE_BYTES = 1 << 20
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,134 +201,22 @@ class Scratch:
             self._folder = -1
 
 
-class WarcSeries:
-    """The WARCs of one run and attempt, <prefix>-<attempt>-<serial>.warc.gz, a new one when one has grown enough.
-
-    Safe to use from several threads. The first file is made at the first append. Each manifest names the digest of
-    the manifest before it as previous_manifest_sha256 in `extra`. `scratch` is where Stored blocks belong.
-    """
-
-    def __init__(
-        self,
-        spool: Spool,
-        prefix: str,
-        attempt: int,
-        info: Mapping[str, str],
-        limit_bytes: int,
-        extra: Mapping[str, object] | None = None,
-    ) -> None:
-        if not _NAME.fullmatch(prefix):
-            raise ValueError(f"{prefix!r} cannot begin a file name")
-        self._spool, self._prefix, self._info = spool, f"{prefix}-{attempt}", info
-        self._limit_bytes, self._extra = limit_bytes, dict(extra or {})
-        self._lock = threading.RLock()
-        self._serial = 0
-        self._current: OpenWarc | None = None
-        self._sealed: list[SealedWarc] = []
-        self._taken = 0
-        self._ended = False
-        self._broken: str | None = None  # why what was appended cannot be relied on
-        self._scratch = Scratch(spool, self._prefix)
-        self.scratch = self._scratch.path
-
-    def append(
-        self, exchange: Exchange, original: Original | None = None, payload: PayloadDigest | None = None
-    ) -> RecordRef:
-        """Append to the current WARC (see OpenWarc.append)."""
-        with self._lock:
-            return self._warc().append(exchange, original, payload)
-
-    def append_resource(self, resource: Resource) -> RecordRef:
-        """Append to the current WARC (see OpenWarc.append_resource)."""
-        with self._lock:
-            return self._warc().append_resource(resource)
-
-    def append_journal(self, entry: bytes, url: str, record_id: UUID) -> RecordRef:
-        """Append a journal entry to the current WARC (see OpenWarc.append_journal)."""
-        with self._lock:
-            return self._warc().append_journal(entry, url, record_id)
-
-    def sync(self) -> None:
-        """Make durable all that was appended before. Those of WARCs sealed meanwhile are so already."""
-        with self._lock:
-            current = self._current
-        try:
-            if current:
-                current.sync()
-        except BrokenWarc:
-            with self._lock:
-                if current is self._current:
-                    raise
-        self._check()
-
-    def turn(self) -> None:
-        """Seal the current WARC however small it is, so that it can be uploaded; the next append makes a new one."""
-        with self._lock:
-            self._check()
-            if not self._ended:
-                self._seal()
-
-    def take_sealed(self) -> list[SealedWarc]:
-        """List the WARCs sealed since the last call, so that they can be uploaded while the run goes on."""
-        with self._lock:
-            fresh, self._taken = self._sealed[self._taken :], len(self._sealed)
-            return fresh
-
-    def close(self) -> list[SealedWarc]:
-        """Seal the current WARC; list all WARCs of the series. May be called twice."""
-        with self._lock:
-            try:
-                self._seal()
-            finally:
-                self._ended = True
-                self._scratch.close()
-            self._check()
-            return list(self._sealed)
-
-    def _warc(self) -> OpenWarc:
-        self._check()
-        if self._ended:
-            raise BrokenWarc(self._prefix, "its run has ended")
-        if self._current and self._current.size_bytes >= self._limit_bytes:
-            self._seal()
-        if self._current is None:
-            name = f"{self._prefix}-{self._serial:05}"
-            sealed = self._spool.sealed_folder
-            self._current = OpenWarc.create(self._spool.open_folder, name, self._info, sealed=sealed)
-            self._serial += 1
-        return self._current
-
-    def _check(self) -> None:
-        if self._broken:
-            raise BrokenWarc(self._prefix, self._broken)
-
-    def _seal(self) -> None:
-        current, self._current = self._current, None
-        if current:
-            try:
-                sealed = current.seal(self._extra)
-            except BaseException as error:
-                self._broken = f"a file could not be sealed: {error}"
-                raise
-            self._sealed.append(sealed)
-            self._extra["previous_manifest_sha256"] = sealed.manifest_sha256
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scan:
     records: int
     end_bytes: int
     sha256: str
     warcinfo_id: UUID | None
-    info: Mapping[str, str]  # the fields of its warcinfo
+    chapters: tuple[Chapter, ...]
     reason: str
 
 
 def _scan(path: Path, index: IndexWriter) -> _Scan:
     """Read whole records, one after the other in flat memory, until the end or the first damage."""
     warc = path.name.removesuffix(OPEN_SUFFIX)
-    records, warcinfo_id, reason = 0, None, "whole; its writer ended before sealing"
-    info = warc_info(path)
+    records, reason = 0, "whole; its writer ended before sealing"
+    first: UUID | None = None
+    infos: list[RecordRef] = []
     with path.open("rb", buffering=0) as file:
         reader = WarcReader(file, warc)
         digest = reader.source.sha256.copy()
@@ -339,39 +225,37 @@ def _scan(path: Path, index: IndexWriter) -> _Scan:
                 ref, served_type = ref_of(streamed, warc)
                 index.add(to_row(ref, served_type))
                 records, digest = records + 1, reader.source.sha256.copy()
-                warcinfo_id = warcinfo_id or ref.record_id
+                first = first or ref.record_id
+                infos += [ref] if ref.type is RecordType.WARCINFO else []
         except DamagedWarc as error:
             reason = f"cut at byte {reader.end_bytes}: {error.why}"
         return _Scan(
             records=records,
             end_bytes=reader.end_bytes,
             sha256=digest.hexdigest(),
-            warcinfo_id=warcinfo_id,
-            info=info,
+            warcinfo_id=first,
+            chapters=chapters(path, infos),
             reason=reason if path.stat().st_size else "empty; its writer ended before the first record",
         )
 
 
-def warc_info(path: Path) -> dict[str, str]:
-    """Read the fields of the warcinfo record that a WARC begins with; empty where it has none that is whole."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            streamed = WarcReader(file, path.name).next()
-            block = b"".join(streamed.pieces()) if streamed and streamed.header.type == "warcinfo" else b""
-    except DamagedWarc:
-        return {}
-    return dict(line.partition(": ")[::2] for line in block.decode("utf-8", "replace").splitlines())
-
-
 def _facts(warc: Path, scan: _Scan, extra: Mapping[str, object]) -> dict[str, object]:
-    """Say in a manifest written late what its writer would have said: whose run it is, and the manifest before it."""
-    said = {"run": "run", "isPartOf": "source", "operator": "collector"}
-    facts: dict[str, object] = {ours: scan.info[theirs] for theirs, ours in said.items() if theirs in scan.info}
-    series, _, serial = warc.name.removesuffix(WARC_SUFFIX).rpartition("-")
-    if serial.isdecimal() and int(serial):
-        before = warc.with_name(f"{series}-{int(serial) - 1:05}{MANIFEST_SUFFIX}")
-        if before.exists():
-            facts["previous_manifest_sha256"] = file_sha256(before)
+    """Say in a manifest written late what its writer would have said: whose runs it is, and the manifest before it."""
+    said = {"run": "run", "isPartOf": "source"}
+    told = [{ours: one.info[theirs] for theirs, ours in said.items() if theirs in one.info} for one in scan.chapters]
+    facts: dict[str, object] = dict(told[0]) if told else {}
+    if shared_host(warc.name) is not None:
+        runs = [
+            {**facts, "warcinfo": str(one.warcinfo), "offset": one.offset_bytes}
+            for facts, one in zip(told, scan.chapters, strict=True)
+        ]
+        facts = told_runs(runs) if runs else {}
+    if scan.chapters and "operator" in scan.chapters[0].info:
+        facts["collector"] = scan.chapters[0].info["operator"]
+    if earlier := before(warc.name):
+        manifest = _beside(warc.with_name(earlier), MANIFEST_SUFFIX)
+        if manifest.exists():
+            facts["previous_manifest_sha256"] = file_sha256(manifest)
     return {**facts, **extra}
 
 

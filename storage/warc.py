@@ -41,10 +41,12 @@ class OpenWarc:
     def __init__(self, folder: Path, name: str, sealed: Path) -> None:
         self.name, self.file_name = name, name + WARC_SUFFIX
         self.path = folder / (self.file_name + OPEN_SUFFIX)
-        self.warcinfo_id = new_id()
+        self.warcinfo_id = new_id()  # the one that records appended now name
         self.synced_bytes = 0
         self._sealed_path = sealed / self.file_name
         self._size_bytes = 0
+        self._first_id = self.warcinfo_id
+        self.warcinfo_offset_bytes = 0
         self._digest = hashlib.sha256()
         self._log = RecordLog()
         self._lock, self._sync_lock = threading.Lock(), threading.Lock()
@@ -73,6 +75,15 @@ class OpenWarc:
     def size_bytes(self) -> int:
         """Bytes appended so far, all of whole records."""
         return self._size_bytes
+
+    def begin(self, info: Mapping[str, str]) -> None:
+        """Write another warcinfo record: what is appended from now on is told by it. No append may be under way.
+
+        Raises SpoolFull, and goes on with the one before.
+        """
+        warcinfo_id = new_id()
+        ref = self._append([of_info(info, warcinfo_id, self.file_name)], None)
+        self.warcinfo_id, self.warcinfo_offset_bytes = warcinfo_id, ref.offset_bytes
 
     def append(
         self, exchange: Exchange, original: Original | None = None, payload: PayloadDigest | None = None
@@ -124,7 +135,7 @@ class OpenWarc:
                 with IndexWriter(self._sealed_path) as index:
                     for rows in self._log.chunks():
                         index.add(*rows)
-                    return index.commit(self._digest.hexdigest(), self._size_bytes, self.warcinfo_id, extra or {})
+                    return index.commit(self._digest.hexdigest(), self._size_bytes, self._first_id, extra or {})
             finally:
                 self._close("it is sealed")
 

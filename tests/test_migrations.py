@@ -50,7 +50,7 @@ ROWS = {
         "INSERT INTO watch_lists VALUES ('detained', 'be', 1, '[\"затрым\"]', :at)",
         "INSERT INTO machines VALUES ('m', 'm:1:2', :at, :at, '{}')",
         "INSERT INTO alerts VALUES (:alert, 'silent', 'kanal', 'warning', 'x', :at, NULL, NULL, NULL, '{}')",
-        "INSERT INTO warc_runs VALUES ('a.warc.gz', :run)",
+        "INSERT INTO warc_runs VALUES ('a.warc.gz', :run, 0, NULL)",
         "INSERT INTO totals VALUES ('runs', 'complete', 1)",
         "INSERT INTO counted VALUES (:at, 0)",
     ),

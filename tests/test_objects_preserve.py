@@ -17,7 +17,7 @@ from osint_pipeline.claims import Claim
 from osint_pipeline.claims import Result as ClaimResult
 from osint_pipeline.errors import Exit
 from osint_pipeline.preserve import cdxj_path, key_of, manifest_path, quarantine_key_of, upload
-from osint_pipeline.run import register_sealed
+from osint_pipeline.registering import register_sealed
 from osint_pipeline.verify import verify_warc
 from osint_pipeline.workspace import Workspace
 from settings.service import load

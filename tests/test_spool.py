@@ -20,7 +20,8 @@ from storage.errors import SpoolFull
 from storage.exchange import Stored
 from storage.manifest import read_manifest
 from storage.member import compress
-from storage.spool import Scratch, Spool, WarcSeries
+from storage.series import WarcSeries
+from storage.spool import Scratch, Spool
 from storage.warc import BrokenWarc, OpenWarc
 
 WRITER = """
@@ -29,7 +30,8 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from test_warc import INFO, exchange
 from storage.exchange import Stored
-from storage.spool import Spool, WarcSeries
+from storage.series import WarcSeries
+from storage.spool import Spool
 spool = Spool.open(Path(sys.argv[1]))
 series = WarcSeries(spool, "run", int(sys.argv[2]), INFO, 200_000)
 number = 0

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from test_crawl_faults import INTERRUPTED, PATIENCE_SECONDS, STOP_SECONDS, balanced, page, wait_until
 
-from storage.spool import Spool, WarcSeries
+from storage.series import WarcSeries
+from storage.spool import Spool
 from tests.commands import Osint, kill_group
 from tests.rawserver import Listener, RawServer, Request, answer, endless, holding
 from tests.test_warc import INFO, exchange
@@ -166,7 +167,7 @@ def left_open(osint: Osint, records: int) -> Path:
     (path,) = spool.open_folder.glob("*.open")
     kept = path.with_name("kept")
     os.link(path, kept)
-    series._current.close()  # type: ignore[union-attr]
+    series._files.current.close()  # type: ignore[union-attr]
     series._scratch.close()
     kept.unlink()
     return path

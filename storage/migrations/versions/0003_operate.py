@@ -59,11 +59,12 @@ CREATE TABLE alerts (
 CREATE UNIQUE INDEX alerts_open_idx ON alerts (rule, subject) WHERE ended_at IS NULL;
 CREATE INDEX alerts_began_at_idx ON alerts (began_at);
 CREATE TABLE warc_runs (
-    warc TEXT NOT NULL, run_id UUID NOT NULL, CONSTRAINT warc_runs_pkey PRIMARY KEY (warc, run_id)
+    warc TEXT NOT NULL, run_id UUID NOT NULL, offset_bytes BIGINT NOT NULL, machine TEXT,
+    CONSTRAINT warc_runs_pkey PRIMARY KEY (warc, run_id)
 );
 CREATE INDEX warc_runs_run_id_idx ON warc_runs (run_id);
 CREATE INDEX captures_missing_idx ON captures (source_id, captured_at) WHERE state <> 'captured';
-INSERT INTO warc_runs SELECT name, run_id FROM warc_files;
+INSERT INTO warc_runs SELECT name, run_id, 0, NULL FROM warc_files;
 """
 
 
