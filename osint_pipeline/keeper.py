@@ -120,5 +120,4 @@ class Keeper:
         self._describe(workspace, stopped=True)
 
     def _alert(self, workspace: Workspace) -> None:
-        for change in look(workspace):
-            log.warning("alert", what=change.what.value, rule=change.alert.rule, subject=change.alert.subject)
+        look(workspace)

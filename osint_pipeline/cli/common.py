@@ -16,6 +16,8 @@ from osint_pipeline.workspace import Workspace
 from settings.service import Service, load
 
 WHOLE = {"name", "id", "run", "media", "outcome", "kind", "when", "started", "setting", "guarantee"}  # never folded
+CUT = {"source"}  # cut to what a terminal has room for, never folded; the others keep their width
+CUT_AT_LEAST = 10
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object per line.")
 
@@ -60,14 +62,23 @@ def table(
     title: str | None, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: tuple[str, ...] = ()
 ) -> Table:
     """Make a plain table; `right` names the columns of numbers. Cell text is never read as markup."""
+    from rich.cells import cell_len
     from rich.text import Text
 
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in columns:
-        whole = column in WHOLE or column in right
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
-    for row in rows:
-        made.add_row(*(Text(_shown(cell)) for cell in row))
+    cells = [tuple(Text(_shown(cell)) for cell in row) for row in rows]
+    for place, column in enumerate(columns):
+        whole, cut = column in WHOLE or column in right, column in CUT
+        widest = max((cell_len(row[place].plain) for row in cells), default=0)
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="ellipsis" if cut else "fold",
+            no_wrap=whole,
+            min_width=min(widest, CUT_AT_LEAST) if cut else max(widest, len(column)) if whole else None,
+        )
+    for row in cells:
+        made.add_row(*row)
     return made
 
 

@@ -23,6 +23,12 @@ def _id(text: str) -> UUID:
         ) from error
 
 
+WIDE, NARROW = (
+    130,
+    4,
+)  # a terminal of so many columns has room for all of a run's figures, a narrower one for the first four
+
+
 @click.command(help="List the newest runs, or show one.")
 @click.argument("id_", required=False, metavar="[ID]")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Runs listed.")
@@ -41,6 +47,7 @@ def runs(id_: str | None, limit: int, json_: bool) -> int:
         _print_run(found[0])
     else:
         columns = ("run", "source", "started", "outcome", "captured", "posts", "revisits", "preserved")
+        shown = len(columns) if console().width >= WIDE else NARROW
         cells = [
             (
                 r.run,
@@ -54,7 +61,8 @@ def runs(id_: str | None, limit: int, json_: bool) -> int:
             )
             for r in found
         ]
-        console().print(table(None, columns, cells, right=columns[4:]))
+        narrowed = (row[:shown] for row in cells)
+        console().print(table(None, columns[:shown], narrowed, right=columns[4:shown]))
     return Exit.COMPLETE
 
 
@@ -108,8 +116,9 @@ def find(
         by = {"list": list_, "list_version": {one.language: one.version for one in lists}} if list_ else {}
         print_json({**one.to_json(), **by} for one in found)
     else:
-        rows = [(one.id, one.kind, one.published_at or one.captured_at, one.source, _first_words(one)) for one in found]
-        console().print(table(None, ("id", "kind", "when", "source", "what"), rows))
+        rows = [(one.id, one.kind, one.published_at or one.captured_at, _first_words(one), one.source) for one in found]
+        shown = 5 if console().width >= WIDE else 4
+        console().print(table(None, ("id", "kind", "when", "what", "source")[:shown], (row[:shown] for row in rows)))
         if len(found) == limit:
             click.echo(f"the first {limit}; --limit shows more", err=True)
     return Exit.COMPLETE
