@@ -14,7 +14,7 @@ from osint_pipeline.workspace import Workspace
 from storage.digest import file_sha256
 from storage.dumping import DumpFacts, dump, find_programs, read_dump, server_major
 from storage.dumping import restore as restore_dump
-from storage.durable import space, sync_folder, whole_file
+from storage.durable import sync_folder, whole_file
 
 DIGEST = ".sha256"
 _NAME = re.compile(r"osint-catalogue-([0-9a-f]{8})-(\d{8}T\d{6}Z)\.dump")
@@ -98,10 +98,7 @@ def _write(workspace: Workspace, path: Path, halt: threading.Event | None) -> Ba
     programs = find_programs(server_major(workspace.database))
     fresh = path.with_name(f".{path.name}.{os.getpid()}{_FRESH}")
     try:
-        with space(fresh), os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            dump(workspace.database, file, programs, halt=halt)
-            file.flush()
-            os.fsync(file.fileno())
+        dump(workspace.database, fresh, programs, halt=halt)
         facts, digest, size = read_dump(fresh), file_sha256(fresh), fresh.stat().st_size
         beside = path.with_name(path.name + DIGEST)  # first: where a backup stands its digest stands too
         with whole_file(beside) as file:

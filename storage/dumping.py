@@ -8,7 +8,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import psycopg
 from sqlalchemy.engine import make_url
@@ -65,16 +64,18 @@ def server_major(url: str) -> int:
     return int(_ask(url, "SHOW server_version_num")) // 10000
 
 
-def dump(url: str, file: IO[bytes], programs: Programs, *, halt: threading.Event | None = None) -> None:
-    """Write a database as it is at this moment, in the custom format; schemas that are thrown away anyway are left out.
+def dump(url: str, path: Path, programs: Programs, *, halt: threading.Event | None = None) -> None:
+    """Write a database as it is at this moment, in the custom format, synced; only we may read it; schemas that are thrown away anyway are left out.
 
     Raises DumpImpossible where pg_dump fails, or was ended because of `halt`.
     """
     address, environ = _address(url)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     command = [str(programs.folder / "pg_dump"), "--format=custom", "--no-owner", "--no-privileges"]
     command += ["--exclude-schema=scratch_*", "--lock-wait-timeout=60s", f"--dbname={address}"]
+    command += [f"--file={path}"]  # to its output it would write its list twice
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE, env=environ
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ
     ) as running:
         try:
             said = _wait(running, halt)

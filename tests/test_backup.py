@@ -37,8 +37,7 @@ def test_a_dump_is_restored_on_the_server_that_it_is_of(database_url: str, tmp_p
             major = server_major(database_url)
             programs = find_programs(major)
             assert programs.major == major
-            with (tmp_path / "dump").open("wb") as file:
-                dump(database_url, file, programs)
+            dump(database_url, tmp_path / "dump", programs)
         facts = read_dump(tmp_path / "dump")
         assert facts.entries > 100 and facts.server.startswith(f"{major}.") and facts.program.startswith(f"{major}.")
         with pytest.raises(DumpImpossible, match="is not empty"):
