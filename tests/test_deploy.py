@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,22 @@ def test_the_image_is_pinned_private_and_starts_a_command_that_there_is() -> Non
     check = yaml.safe_load(health[health.index("[") :])
     assert check[0] == "python3"
     compile(check[2], "healthcheck", "exec")
+
+
+def test_what_the_image_installs_is_whole(tmp_path: Path) -> None:
+    """From what is copied alone a wheel is made without any index, with every module and migration in it."""
+    for source in (name for words in of("COPY") for name in words.split()[:-1]):
+        there = ROOT / source
+        if there.is_dir():
+            shutil.copytree(there, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(there, tmp_path / source)
+    wanted = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.py")}
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--wheel-dir", "made", "."], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "made").iterdir()
+    with zipfile.ZipFile(wheel) as made:
+        assert wanted <= set(made.namelist())
 
 
 def compose() -> dict[str, Any]:
