@@ -42,7 +42,7 @@ def machines(workspace: Workspace) -> list[Machine]:
             name=name,
             worker=row.worker if (row := rows.get(name)) else None,
             seen_at=row.seen_at if row else None,
-            silent=row is None or _silent_seconds(row.seen_at) > workspace.service.worker_gone_seconds,
+            silent=row is not None and _silent_seconds(row.seen_at) > workspace.service.worker_gone_seconds,
             unfinished_runs=len(open_runs.get(name, [])),
         )
         for name in sorted(rows.keys() | open_runs.keys())

@@ -1,10 +1,14 @@
 """`osint machine list`, `osint machine retire`."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from osint_pipeline.cli.common import as_json, console, print_json, table, workspace
+
+if TYPE_CHECKING:
+    from osint_pipeline.retirement import Machine
 
 
 @click.group(
@@ -24,10 +28,14 @@ def list_(json_: bool) -> None:
     if json_:
         return print_json(asdict(one) for one in found)
     columns = ("name", "state", "last heard of", "open runs", "worker")
-    cells = [
-        (one.name, "silent" if one.silent else "alive", one.seen_at, one.unfinished_runs, one.worker) for one in found
-    ]
+    cells = [(one.name, _state(one), one.seen_at, one.unfinished_runs, one.worker) for one in found]
     console().print(table(None, columns, cells, right=("open runs",)))
+
+
+def _state(one: "Machine") -> str:
+    if one.worker is None:
+        return "no worker"
+    return "silent" if one.silent else "alive"
 
 
 @machine.command(help="End the runs and free the visits of a machine that is gone for good. It may come back later.")
