@@ -5,6 +5,7 @@ from enum import IntEnum
 from storage.errors import (
     DamagedWarc,
     DatabaseUnavailable,
+    DumpImpossible,
     SchemaTooNew,
     SpoolFull,
     SpoolHeld,
@@ -56,6 +57,8 @@ def explain(error: StorageError) -> UserError:
         return UserError(str(error), "use the newer program that wrote it", Exit.DATABASE)
     if isinstance(error, DatabaseUnavailable):
         return UserError(str(error), "look at OSINT_DATABASE_URL, or at the log in the data folder", Exit.DATABASE)
+    if isinstance(error, DumpImpossible):
+        return UserError(str(error), error.advice, Exit.FAILED)
     if isinstance(error, SpoolFull):
         return UserError(str(error), "free some space, then run `osint recover`", Exit.DISK)
     if isinstance(error, SpoolHeld):

@@ -6,29 +6,46 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from osint_pipeline.alerts import look
+from osint_pipeline.backup import back_up, is_due
 from osint_pipeline.clock import UNKNOWN, clock_of
+from osint_pipeline.errors import UserError
 from osint_pipeline.logs import logger
 from osint_pipeline.machine import describe
 from osint_pipeline.pressure import Drained, drain
 from osint_pipeline.recovery import recover
 from osint_pipeline.workspace import Workspace
 from settings.service import Service
-from storage.errors import StorageError
+from storage.errors import SchemaTooNew, StorageError
 from storage.machines import MachineRow, put_machine
 
 log = logger(__name__)
 
 SAY_SECONDS = 10.0
+BACKUP_SECONDS = 600.0  # between two looks at how old the newest backup is
 LONGEST_SECONDS = 300.0  # between two attempts to reach a store that is away
 
 
 class Keeper:
-    """The housekeeping of one machine. keep() goes on until `stop` is set; nothing that fails ends it."""
+    """The housekeeping of one machine. keep() goes on until `stop` is set; nothing that fails ends it.
 
-    def __init__(self, service: Service, worker: str, concurrency: int, hosts: Callable[[], list[str]]) -> None:
+    `on_outdated` is called where a newer program has changed the database: then nothing here may write to it any more.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        worker: str,
+        concurrency: int,
+        hosts: Callable[[], list[str]],
+        on_outdated: Callable[[], None],
+    ) -> None:
         self.service, self.worker, self.concurrency, self.hosts = service, worker, concurrency, hosts
+        self.on_outdated = on_outdated
         self.started_at = datetime.now(UTC)
         self.upload_error: str | None = None
+        self.backup_error: str | None = None
+        self.backed_up_at: datetime | None = None
+        self.outdated: SchemaTooNew | None = None  # a newer program has changed the database meanwhile
         self._wake = asyncio.Event()
         self._halt = threading.Event()
         self._spool = asyncio.Lock()  # one thread at a time works on it for us
@@ -43,6 +60,8 @@ class Keeper:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._upload(stop))
             group.create_task(self._say(stop))
+            if self.service.backup_folder:
+                group.create_task(self._back_up(stop))
             group.create_task(self._end(stop))
 
     async def recover_soon(self) -> None:
@@ -71,6 +90,9 @@ class Keeper:
     async def _say(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             await asyncio.to_thread(self._quietly, self._describe)
+            if self.outdated:
+                log.error("%s: this worker stops and gives its visits back", self.outdated)
+                self.on_outdated()
             try:
                 await asyncio.wait_for(stop.wait(), SAY_SECONDS)
             except TimeoutError:
@@ -81,14 +103,34 @@ class Keeper:
         """Look whether something is wrong, and tell people."""
         await asyncio.to_thread(self._quietly, self._alert)
 
+    async def _back_up(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self.backup_error = await asyncio.to_thread(self._quietly, self._make_backup)
+            try:
+                await asyncio.wait_for(stop.wait(), BACKUP_SECONDS)
+            except TimeoutError:
+                continue
+
     def _quietly(self, act: Callable[[Workspace], str | None]) -> str | None:
         """Do something in a workspace of its own; what went wrong, None if nothing did."""
         try:
             with Workspace(self.service) as workspace:
                 return act(workspace)
-        except (StorageError, OSError) as error:
+        except SchemaTooNew as error:
+            self.outdated = error
+            return str(error)
+        except (StorageError, UserError, OSError) as error:
             log.warning("cannot " + act.__name__.strip("_"), why=str(error))
             return str(error)
+
+    def _make_backup(self, workspace: Workspace) -> str | None:
+        folder = self.service.backup_folder
+        if folder is None or not is_due(workspace, folder, self.service.backup_hours):
+            return None
+        made = back_up(workspace, folder=folder, keep=self.service.backup_keep, halt=self._halt)
+        self.backed_up_at = datetime.now(UTC)
+        log.info("backed up", path=str(made.path), size_bytes=made.size_bytes)
+        return None
 
     def _recover(self, workspace: Workspace) -> None:
         for one in recover(workspace):
@@ -112,6 +154,7 @@ class Keeper:
             clock={"offset_seconds": offset, "source": told.source},
             stopped=stopped,
         )
+        detail |= {"last_backup_error": self.backup_error, "last_backup_at": str(self.backed_up_at or "") or None}
         name, now = self.service.machine, datetime.now(UTC)
         row = MachineRow(name=name, worker=self.worker, started_at=self.started_at, seen_at=now, detail=detail)
         put_machine(workspace.catalog, row)

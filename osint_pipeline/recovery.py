@@ -29,6 +29,7 @@ from storage.spool import Recovered
 RECOVERED = "recovered"
 ALONE = 7421003  # the advisory lock that lets one recovery work at a time
 GONE = "its process ended before the run did; what it had not reached is not counted"
+RETIRED = "its machine was retired: "
 _ROWS_AT_ONCE, _CAPTURES_AT_ONCE = 2000, 100
 
 
@@ -64,6 +65,8 @@ def _recover(workspace: Workspace) -> Iterator[Mended]:
         )
     if left := workspace.tidy_store():
         yield Mended(name="store", sentence=f"{left} half-written files of uploads that were cut off, removed")
+    for name in workspace.catalog.sweep_scratch():
+        yield Mended(name=name, sentence="was made beside the catalogue by a process that is gone; dropped")
     with workspace.catalog.alone(ALONE):
         yield from _tell_of_warcs(workspace)
         for run_id in workspace.catalog.ends_untold():
@@ -126,7 +129,9 @@ def _register(workspace: Workspace, run_id: UUID, found: list[Written], whole: l
         for warc in whole:
             register_here(workspace, warc, run_id)
         ended = workspace.catalog.run_end(run_id)
-        if ended and (mended.wrote or not workspace.catalog.end_is_told(run_id)):
+        if ended and (ended.reason or "").startswith(RETIRED):  # it was counted without what its machine brings now
+            _write_end(mended, replace(what_there_is(workspace, run_id, ended.reason or ""), ended_at=ended.ended_at))
+        elif ended and (mended.wrote or not workspace.catalog.end_is_told(run_id)):
             _write_end(mended, ended)
         return mended.troubles
 
@@ -256,6 +261,14 @@ def _end(workspace: Workspace, run_id: UUID) -> None:
         close_captures(workspace, mended)
         if workspace.catalog.run_end(run_id) is None:
             _write_end(mended, what_there_is(workspace, run_id))
+
+
+def end_retired(workspace: Workspace, run_id: UUID, why: str) -> None:
+    """End a run whose machine is gone with what the catalogue has of it; what only that machine could read is left open."""
+    begun = workspace.catalog.begun_run(run_id)
+    assert begun is not None
+    with mending(workspace, *begun) as mended:
+        _write_end(mended, what_there_is(workspace, run_id, RETIRED + why))
 
 
 def _write_end_of(workspace: Workspace, run_id: UUID) -> None:

@@ -50,7 +50,7 @@ class Worker:
         service = self.workspace.service
         self.name = f"{service.machine}:{os.getpid()}:{process_start(os.getpid())}"
         self.nursery = Nursery(service)
-        self.keeper = Keeper(service, self.name, self.concurrency, lambda: self.nursery.hosts)
+        self.keeper = Keeper(service, self.name, self.concurrency, lambda: self.nursery.hosts, self._outdated)
 
     @property
     def service(self) -> Service:
@@ -64,8 +64,12 @@ class Worker:
         self._stop.set()
         self.nursery.stop()
 
+    def _outdated(self) -> None:
+        if not self._stop.is_set():
+            self.stop()
+
     async def work(self) -> None:
-        """Serve the queues; comes back after stop()."""
+        """Serve the queues; comes back after stop(). Raises SchemaTooNew where a newer program changed the database."""
         keeping = asyncio.create_task(self.keeper.keep(self._stop))
         pause, longest = OUTAGE_SECONDS
         while not self._stop.is_set():
@@ -78,6 +82,8 @@ class Worker:
                     await asyncio.wait_for(self._stop.wait(), pause)
                 pause = min(longest, 2 * pause)
         await keeping
+        if self.keeper.outdated:
+            raise self.keeper.outdated
 
     async def _serve(self) -> None:
         """Run a worker of procrastinate for each queue, until stop() or until the database goes away."""
@@ -139,6 +145,7 @@ class Worker:
             before = datetime.now(UTC) - timedelta(days=self.service.visits_days)
             while await asyncio.to_thread(forget_visits, catalog, before):
                 pass
+            await asyncio.to_thread(catalog.sweep_scratch)
             await app.job_manager.delete_old_jobs(nb_hours=24, include_failed=True, include_cancelled=True)
 
     async def visit(self, catalog: Catalog, host: str) -> None:

@@ -32,6 +32,7 @@ class Workspace:
 
     service: Service
     rebuilds: bool = False  # whether the catalogue may be used while it is not whole
+    _database: str | None = None
     _catalog: "Catalog | None" = None
     _store: "ObjectStore | None" = None
     _store_config: "S3 | None" = None
@@ -53,7 +54,7 @@ class Workspace:
             self._catalog.close()
         while self._left:
             self._left.pop()()
-        self._catalog = self._store = self._spool = self._store_config = None
+        self._catalog = self._store = self._spool = self._store_config = self._database = None
 
     @property
     def guard(self) -> Guard:
@@ -100,21 +101,26 @@ class Workspace:
         if self._catalog is None:
             from storage.catalog import Catalog
 
-            url, patience = self.service.database_url, self.service.database_connect_seconds
-            self._catalog = Catalog.open(url or self._embedded_database(), connect_seconds=patience)
+            patience = self.service.database_connect_seconds
+            self._catalog = Catalog.open(self.database, connect_seconds=patience)
             if not self.rebuilds and (since := self._catalog.rebuilding_since()):
                 what = f"the catalogue is being made again since {since:%Y-%m-%d %H:%M:%S}Z"
                 advice = "wait for `osint rebuild`; if it was interrupted, run it again: it begins anew"
                 raise UserError(what, advice, Exit.DATABASE)
         return self._catalog
 
-    def _embedded_database(self) -> str:
-        from storage.embedded_postgres import EmbeddedPostgres
+    @property
+    def database(self) -> str:
+        """The database's URL, its password in it; the embedded one is started. Its tables may be older, or not there."""
+        if self.service.database_url:
+            return self.service.database_url
+        if self._database is None:
+            from storage.embedded_postgres import EmbeddedPostgres
 
-        server = EmbeddedPostgres(self.folder / "postgres")
-        url = server.start()
-        self._left.append(server.leave)
-        return url
+            server = EmbeddedPostgres(self.folder / "postgres")
+            self._database = server.start()
+            self._left.append(server.leave)
+        return self._database
 
     @property
     def store(self) -> "ObjectStore":

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from storage import events
+from storage import events, scratch
 from storage.copying import copy_batch, storable_json
 from storage.errors import DatabaseUnavailable
 from storage.exchange import Original, RecordRef
@@ -213,16 +213,24 @@ class Catalog:
     @contextmanager
     def scratch(self) -> Iterator["Catalog"]:
         """Open an empty catalogue beside this one, in a schema of the same database that is dropped at the end."""
-        name = f"scratch_{new_id().hex}"
-        with self.begin() as connection:
-            connection.execute(text(f"CREATE SCHEMA {name}"))
-        try:
-            url = self.engine.url.render_as_string(hide_password=False)
-            with Catalog.open(url, schema=name) as opened:
-                yield opened
-        finally:
+        name = f"{scratch.PREFIX}{new_id().hex}"
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as holder:
+            scratch.hold(holder, name)
             with self.begin() as connection:
-                connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+                connection.execute(text(f"CREATE SCHEMA {name}"))
+            try:
+                url = self.engine.url.render_as_string(hide_password=False)
+                with Catalog.open(url, schema=name) as opened:
+                    yield opened
+            finally:
+                with self.begin() as connection:
+                    connection.execute(text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
+                scratch.let_go(holder, name)
+
+    def sweep_scratch(self) -> list[str]:
+        """Drop the schemas that killed processes left beside this catalogue; which."""
+        with self.begin() as connection:
+            return scratch.sweep(connection)
 
     def stored_media(self, batch: Batch) -> Committed:
         """Find the rows of a batch's files that were written by their own ids; those of posts seen before are left out."""

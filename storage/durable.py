@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,3 +52,18 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     temporary.rename(path)
+
+
+def cut_log(path: Path, limit_bytes: int) -> None:
+    """Begin a log anew that has grown above a limit; what it ended with goes to a file beside it, `.1` behind its name.
+
+    It is copied and cut, not renamed: whoever appends to it goes on in the same file. To be called by one process at a time.
+    """
+    size = path.stat().st_size
+    if size <= limit_bytes:
+        return
+    kept = os.open(path.with_name(path.name + ".1"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with path.open("rb") as file, os.fdopen(kept, "wb") as old:
+        file.seek(size - limit_bytes)
+        shutil.copyfileobj(file, old)
+    os.truncate(path, 0)

@@ -31,6 +31,7 @@ from urllib.parse import quote
 import psutil
 from psycopg.pq import PGconn, Ping
 
+from storage.durable import cut_log
 from storage.errors import DatabaseUnavailable
 from storage.postgres_account import Account, reachable_binaries, server_account
 from storage.users import Users
@@ -80,6 +81,7 @@ class EmbeddedPostgres:
                 self.users.join()
                 try:
                     self._start()
+                    cut_log(self.folder / "server.log", _LOG_LIMIT_BYTES)  # by each user that joins: it runs for weeks
                 except BaseException:
                     if self.users.leave():
                         self._stop()
@@ -295,8 +297,6 @@ class EmbeddedPostgres:
 
     def _open_log(self) -> Any:
         path = self.folder / "server.log"
-        if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
-            path.replace(path.with_suffix(".log.1"))
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
     def _last_words(self) -> str:

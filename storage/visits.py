@@ -194,6 +194,14 @@ def take_over(
     return changed
 
 
+def running_of_machine(catalog: Catalog, machine: str) -> list[tuple[str, str]]:
+    """List the hosts that workers of a machine visit, each with the worker's name."""
+    of_machine = visits.c.worker.startswith(f"{machine}:", autoescape=True)
+    query = select(visits.c.host, visits.c.worker).where(visits.c.state == VisitState.RUNNING, of_machine).distinct()
+    with catalog.begin() as connection:
+        return [(host, worker) for host, worker in connection.execute(query)]
+
+
 def cancel_waiting(connection: Connection, source_id: UUID, now: datetime, reason: str) -> int:
     """Cancel the visits of a source that wait for a worker; how many."""
     values = {"state": VisitState.CANCELLED, "ended_at": now, "reason": reason}

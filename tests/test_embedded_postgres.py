@@ -78,6 +78,22 @@ def test_it_is_safe_private_and_speaks_cyrillic(server):
         ask(url.replace(password, "wrong"), "SELECT 1")
 
 
+def test_a_log_that_has_grown_is_begun_anew_while_the_server_runs(server, monkeypatch):
+    monkeypatch.setattr("storage.embedded_postgres._LOG_LIMIT_BYTES", 20_000)
+    url, log = server.start(), server.folder / "server.log"
+    ask(url, "DO $$ BEGIN FOR n IN 1..300 LOOP RAISE LOG 'line % %', n, repeat('x', 100); END LOOP; END $$")
+    assert log.stat().st_size > 30_000
+    second = EmbeddedPostgres(server.folder)
+    assert second.start() == url
+    kept = server.folder / "server.log.1"
+    assert log.stat().st_size == 0 and kept.stat().st_size <= 20_000 and stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert "line 300 x" in kept.read_text()
+    ask(url, "DO $$ BEGIN RAISE LOG 'it goes on'; END $$")
+    wait_until(lambda: "it goes on" in log.read_text())
+    assert not log.read_bytes().startswith(b"\0"), "the server appends, whatever was cut"
+    second.leave()
+
+
 def test_the_last_user_stops_it_and_a_pin_keeps_it(server):
     first, second = EmbeddedPostgres(server.folder), EmbeddedPostgres(server.folder)
     assert not first.is_running() and first.pid() is None

@@ -192,6 +192,25 @@ def test_a_worker_refuses_a_newer_schema_with_a_sentence(tmp_path: Path) -> None
         assert "schema 9999" in done.stderr and "newer program" in done.stderr
 
 
+def test_a_worker_whose_database_was_migrated_meanwhile_stops_and_gives_its_visit_back(tmp_path: Path) -> None:
+    held = Held()
+    with RawServer({"/slow": held}) as server, Cluster(tmp_path, OSINT_STOP_SECONDS="1") as cluster:
+        cluster.watch([f"{server.url}/slow"], spider="page")
+        worker = cluster.start("m1")
+        wait_for(lambda: server.asked("/slow"), PATIENCE, lambda: cluster.said("m1"))
+        with cluster.catalog.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        assert worker.wait(30) == 6, cluster.said("m1")
+        del cluster.workers["m1"]
+        said = cluster.said("m1")
+        assert "schema 9999" in said and "gives its visits back" in said and "newer program" in said, said
+        assert "Traceback" not in said, said
+        (visit,) = cluster.visits()
+        assert visit["state"] == "due" and visit["worker"] is None, visit
+        assert not cluster.rows("SELECT 1 FROM procrastinate_jobs WHERE status = 'doing'")
+        held.free = True
+
+
 @pytest.mark.parametrize("queues", ["", "crawl,nothing"])
 def test_a_queue_that_there_is_not_is_bad_input(queues: str, tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
