@@ -150,8 +150,8 @@ def test_a_restored_backup_is_the_same_archive(archive: Osint, backed_up: Path, 
     before = archive.rows("runs")
     with RawServer({"/two": PAGE}) as server_:
         archive.run("crawl", "--spider", "page", f"{server_.url}/two")  # after the backup
-    runs, posts = archive.rows("runs"), archive.rows("find", "затр")
-    assert len(before) == 1 and len(runs) == 2 and posts
+    runs = archive.rows("runs")
+    assert len(before) == 1 and len(runs) == 2
     server = EmbeddedPostgres(tmp_path / "postgres")
     url = server.start()
     archive.run("up", "--servers")
@@ -166,11 +166,8 @@ def test_a_restored_backup_is_the_same_archive(archive: Osint, backed_up: Path, 
         restored.run("upload")
         mended = restored.rows("runs")
         assert [{name: one[name] for name in FACTS} for one in mended] == [{n: one[n] for n in FACTS} for one in runs]
-        assert [one["id"] for one in restored.rows("find", "затр")] == [one["id"] for one in posts]
         assert restored.claims()["FAIL"] == 0, "what came after the backup was in the spool"
         assert "nothing to mend" in restored.run("recover").stdout
-        assert "is not empty" in restored.run("backup", "--restore", str(backed_up), code=1).stderr
-        assert restored.rows("runs") == mended
     finally:
         server.stop()
         archive.run("spool", "adopt")
