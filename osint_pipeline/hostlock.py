@@ -8,7 +8,8 @@ import psycopg
 from storage.catalog import Catalog
 from storage.errors import DatabaseUnavailable
 
-_HOSTS = 7421005  # the first number of these locks; the second is the host's hash
+_HOSTS = 7421005  # what the hash of a host begins with: 64 bits of it are the lock's number
+_QUICKLY_MISSING = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15000}
 _QUICKLY_MISSED = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
@@ -31,9 +32,14 @@ class HostLock:
         options = " ".join(f"-c {name}={value}" for name, value in _QUICKLY_MISSED.items())
         try:
             connection = psycopg.connect(
-                url, autocommit=True, options=options, application_name="osint-pipeline host lock", connect_timeout=10
+                url,
+                autocommit=True,
+                options=options,
+                application_name="osint-pipeline host lock",
+                connect_timeout=10,
+                **_QUICKLY_MISSING,  # type: ignore[arg-type]
             )
-            row = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (_HOSTS, host)).fetchone()
+            row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, %s))", (host, _HOSTS)).fetchone()
         except psycopg.Error as error:
             raise DatabaseUnavailable(catalog.where, str(error).strip()) from error
         if row and row[0]:

@@ -122,6 +122,9 @@ class Keeper:
         except (StorageError, UserError, OSError) as error:
             log.warning("cannot " + act.__name__.strip("_"), why=str(error))
             return str(error)
+        except Exception as error:
+            log.error("a fault of ours in " + act.__name__.strip("_"), exc_info=error)
+            return f"a fault of the program: {type(error).__name__}"
 
     def _make_backup(self, workspace: Workspace) -> str | None:
         folder = self.service.backup_folder

@@ -87,7 +87,11 @@ class ArchiveKnown:
     @cached_property
     def _pages(self) -> PageTimes:
         seen = pages_captured(
-            self.catalog, self.source_id, since=self.since if self.new else None, runs_of=self.continues
+            self.catalog,
+            self.source_id,
+            since=self.since if self.new else None,
+            runs_of=self.continues,
+            machine=self.service.machine,
         )
         times = ((url, one.captured_at.timestamp()) for one in seen for url in {one.url, one.final_url} if url)
         return PageTimes(chain(times, ((one.url, one.last_at.timestamp()) for one in self._given_up())))
@@ -131,7 +135,12 @@ class ArchiveKnown:
         urls = [str(media.url) for _, media in offered] + [one.url for one in page.media if one.url]
         since = datetime.min.replace(tzinfo=UTC) if page.channel else self.since
         found = files_captured(
-            self.catalog, self.source_id, urls, since=since if self.new else None, runs_of=self.continues
+            self.catalog,
+            self.source_id,
+            urls,
+            since=since if self.new else None,
+            runs_of=self.continues,
+            machine=self.service.machine,
         )
         if not page.channel:
             return found, frozenset(one.url for one in self._given_up())

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 
@@ -22,6 +23,7 @@ PRELOADED = (  # imported once, in the process that the others are forked from: 
     "scrapy.core.downloader.handlers.http11", "spiders.channels", "spiders.outlets", "spiders.videos",
 )  # fmt: skip
 LOOK_SECONDS = 2.0
+LOST = 255  # what multiprocessing says where the process died that forks the others: this one may live
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Ended:
         """Say it."""
         if self.why:
             return self.why
+        if self.code == LOST:
+            return "the process that starts the others died"
         if self.code < 0:
             return f"its process was killed by {signal.Signals(-self.code).name}"
         return f"its process ended with exit code {self.code}"
@@ -44,8 +48,8 @@ class Ended:
 class Nursery:
     """The processes of one worker. To be used from one event loop."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, service: Service, overdue: Callable[[str], str | None]) -> None:
+        self.service, self._overdue = service, overdue
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
         self._ours, self._theirs = self._context.Pipe()  # nobody else has our end: it closes when we are gone
@@ -65,7 +69,7 @@ class Nursery:
         try:
             if self.stopping:
                 process.terminate()
-            why = await self._watch(process)
+            why = await self._watch(process, order.host)
         finally:
             del self._living[order.host]
             if process.is_alive():
@@ -73,6 +77,8 @@ class Nursery:
             process.join()
         code = process.exitcode
         assert code is not None
+        if code == LOST:
+            _kill(process)  # it may live
         process.close()
         return Ended(code, why)
 
@@ -87,7 +93,7 @@ class Nursery:
         for process in self._living.values():
             _kill(process)
 
-    async def _watch(self, process: ForkServerProcess) -> str | None:
+    async def _watch(self, process: ForkServerProcess, host: str) -> str | None:
         """Wait for the end of a process; why it had to be ended, None if it ended by itself."""
         over, loop = asyncio.Event(), asyncio.get_running_loop()
         loop.add_reader(process.sentinel, over.set)
@@ -98,7 +104,7 @@ class Nursery:
                 try:
                     await asyncio.wait_for(over.wait(), LOOK_SECONDS)
                 except TimeoutError:
-                    if why is None and (why := await asyncio.to_thread(self._too_much, process)):
+                    if why is None and (why := await asyncio.to_thread(self._too_much, process, host)):
                         _kill(process)  # at once: an orderly end would take more of what there is too little of
                 if self.stopping and hard_at == float("inf"):  # it was asked already: a second time would cut it short
                     hard_at = time.monotonic() + self.service.stop_seconds + END_SECONDS + HARD_SECONDS
@@ -108,12 +114,12 @@ class Nursery:
             loop.remove_reader(process.sentinel)
         return why
 
-    def _too_much(self, process: ForkServerProcess) -> str | None:
+    def _too_much(self, process: ForkServerProcess, host: str) -> str | None:
         limit = self.service.crawl_memory_bytes
         used = _memory_bytes(process.pid)
         if limit and used > limit:
             return f"its process used {used / 1e6:,.0f} MB of memory, more than OSINT_CRAWL_MEMORY_BYTES"
-        return None
+        return self._overdue(host)
 
 
 def _memory_bytes(pid: int | None) -> int:

@@ -54,12 +54,14 @@ def jitter(source: UUID, moment: datetime, jitter_seconds: int) -> timedelta:
 
 
 def next_due(schedule: str, timezone: str, after: datetime, *, source: UUID, jitter_seconds: int = 0) -> datetime:
-    """Give the first time after a moment at which a source is due, jitter included."""
-    before = after - timedelta(seconds=jitter_seconds)
-    for moment in times(schedule, timezone, before):
+    """Give the first time after a moment at which a source is due, jitter included, however large that is."""
+    best: datetime | None = None
+    for moment in times(schedule, timezone, after - timedelta(seconds=jitter_seconds)):
+        if best is not None and moment >= best:
+            return best
         due = moment + jitter(source, moment, jitter_seconds)
-        if due > after:
-            return due
+        if due > after and (best is None or due < best):
+            best = due
     raise BadSchedule(schedule, "never comes")
 
 

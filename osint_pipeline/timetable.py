@@ -4,29 +4,39 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from osint_pipeline.logs import logger
 from osint_pipeline.schedule import missed, next_due
 from osint_pipeline.source import host_of
 from storage.catalog import Catalog
-from storage.visits import FallenDue, VisitRow, VisitState, add_visits, fallen_due, set_due, waiting_hosts
-from storage.watched import CatchUp, WatchRow
+from storage.visits import FallenDue, VisitRow, VisitState, add_visits, database_now, fallen_due, set_due, waiting_hosts
+from storage.watched import CatchUp, WatchRow, pause
 
 LATE = timedelta(seconds=90)  # a visit that is noticed later than this was missed while nobody worked
 MOST_AT_ONCE = 1000  # sources looked at in one transaction
 MOST_COUNTED = 3000  # visits that were missed; beyond it they are called "at least"
-NOBODY, MERGED = "nobody worked", "the visit before it still waited, and did the work of both"
+NOBODY, MERGED = "nobody worked", "merged into the visit before it, which still waited"
+log = logger(__name__)
 
 
-def tick(catalog: Catalog, now: datetime, *, catch_up_visits: int) -> list[tuple[str, int]]:
+def tick(catalog: Catalog, now: datetime | None = None, *, catch_up_visits: int) -> list[tuple[str, int]]:
     """Write the visits that have fallen due; the hosts that need a worker, with their priorities.
 
-    May run anywhere, at any time, several times at once: each due time becomes one visit.
+    May run anywhere, at any time, several times at once: each due time becomes one visit. `now` is the database's where it
+    is not given. A source whose schedule cannot be used is paused, with the reason; the others do not wait for it.
     """
+    now = now or database_now(catalog)
     while True:
         with catalog.begin() as connection:
             fallen = fallen_due(connection, now, MOST_AT_ONCE)
             for one in fallen:
-                add_visits(connection, visits_of(one, now, catch_up_visits))
-                set_due(connection, one.watched.source.id, _following(one.watched.watch, now))
+                try:
+                    rows, following = visits_of(one, now, catch_up_visits), _following(one.watched.watch, now)
+                except (ValueError, KeyError, OSError) as error:  # what croniter and zoneinfo raise
+                    log.error("a schedule cannot be used", source=one.watched.source.slug, why=str(error))
+                    pause(connection, one.watched.source.id, now, f"its schedule cannot be used: {error}")
+                    rows, following = [], None
+                add_visits(connection, rows)
+                set_due(connection, one.watched.source.id, following)
             if len(fallen) < MOST_AT_ONCE:
                 return waiting_hosts(connection, now)
 
@@ -48,7 +58,7 @@ def visits_of(fallen: FallenDue, now: datetime, catch_up_visits: int) -> list[Vi
     made = _to_be_made(times, watch.catch_up, now, catch_up_visits)
     lost = times[: len(times) - len(made)]
     rows = [_visit(fallen, at) for at in made]
-    if fallen.waits and rows:
+    if fallen.waits and rows and watch.catch_up is not CatchUp.ALL:
         rows = [_missed(fallen, made, MERGED, now)]
     return [_missed(fallen, lost, NOBODY, now), *rows] if lost else rows
 

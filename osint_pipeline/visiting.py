@@ -4,8 +4,10 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from uuid import UUID
 
@@ -23,7 +25,7 @@ from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from storage.visits import VisitRow, VisitState, Why, began, claim, finish, put_back, take_over
+from storage.visits import VisitRow, VisitState, began, claim, finish, put_back, take_over
 from storage.watched import one_watched
 
 log = logger(__name__)
@@ -31,7 +33,10 @@ log = logger(__name__)
 BUSY = 75  # exit code: another process has the host (EX_TEMPFAIL of sysexits.h)
 LOCK_SECONDS = 20.0  # how long a process of a worker that died may still hold the host
 POLL_SECONDS = 0.5
-AGAIN = timedelta(seconds=60)  # before a visit is tried again that our own fault broke, doubled each time
+SHARE_SECONDS = 60.0  # what a process has its place for, at least, before it makes room for others
+LOCK_LOOK_SECONDS = 2.0
+AGAIN = timedelta(seconds=60)  # before a visit is tried again that our own trouble broke, doubled each time
+AGAIN_AT_MOST = timedelta(hours=1)
 HARD_SECONDS = 4.0  # beyond what an orderly end may take, before a process is killed
 _OTHERS_WAIT = text(
     "SELECT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'todo' AND queue_name = 'crawl' "
@@ -79,11 +84,13 @@ def _make_visits(order: Order) -> int:
             take_over(workspace.catalog, order.host, datetime.now(UTC), most=most, why=why, died=False)
             warcs = SharedWarcs.open(workspace, order.host)
             feed = HostFeed(workspace, order, lock, warcs)
+            threading.Thread(target=feed.watch_lock, daemon=True, name="host lock").start()
             try:
                 crawl_feed(workspace, feed, warcs=warcs)
             finally:
                 warcs.close()
-                feed.give_back()
+                if feed.stopped:  # otherwise the worker finds what was taken, and counts it
+                    feed.give_back()
             return Exit.INTERRUPTED if feed.stopped else Exit.COMPLETE
 
 
@@ -103,6 +110,7 @@ class HostFeed:
         self.catalog = workspace.catalog
         self.visit: VisitRow | None = None
         self.made = 0
+        self._account: Callable[[], bool] | None = None  # what could not be written of the visit before
         self._stopped = threading.Event()
         self._begun_at = self._idle_since = time.monotonic()
 
@@ -114,9 +122,12 @@ class HostFeed:
     def take(self) -> Source | None:
         """Give the source of the next visit."""
         while not self.stopped and self.lock.still_held():
+            self._write_account()
+            if self._is_over():
+                return None
             if self.warcs.age_seconds > self.workspace.service.warc_open_seconds:
                 self.warcs.turn()
-            self.visit = claim(self.catalog, self.order.host, self.order.worker, datetime.now(UTC))
+            self.visit = claim(self.catalog, self.order.host, self.order.worker)
             if self.visit is not None:
                 if source := self._source_of(self.visit):
                     return source
@@ -138,34 +149,52 @@ class HostFeed:
 
     def ended(self, summary: Summary) -> None:
         """Account for the visit: done, or to be gone on with where it was not the source that broke it."""
-        visit, self.visit = self.visit, None
+        visit = self.visit
         self.made, self._idle_since = self.made + 1, time.monotonic()
-        if visit is None:
-            return
-        now, most = datetime.now(UTC), self.workspace.service.visit_attempts
+        if visit is not None:
+            self._account = partial(self._how_it_ended, visit, summary)
+            self._write_account()
+
+    def _write_account(self) -> None:
+        """Write what became of the visit before; where that fails it is tried again before another is taken."""
+        if self._account is not None:
+            if not self._account():
+                log.warning("a visit was accounted for by another worker", visit=str(self.visit and self.visit.id))
+            self._account = self.visit = None
+
+    def _how_it_ended(self, visit: VisitRow, summary: Summary) -> bool:
+        now = datetime.now(UTC)
         if summary.reason == INTERRUPTED:
-            put_back(self.catalog, visit, not_before=now, reason="its worker was stopped")
-        elif summary.error is not None and visit.attempt < most:
-            later = now + AGAIN * 2 ** (visit.attempt - 1)
-            put_back(self.catalog, visit, not_before=later, reason=str(summary.reason))
-        else:
-            done = {"outcome": summary.outcome.value, "reason": summary.reason}
-            finish(self.catalog, visit, VisitState.DONE, at=now, **done)
+            return put_back(self.catalog, visit, not_before=now, reason="its worker was stopped")
+        if isinstance(summary.error, StorageError):  # our own trouble, not the source's
+            later = now + min(AGAIN_AT_MOST, AGAIN * 2 ** min(visit.attempt - 1, 10))
+            return put_back(self.catalog, visit, not_before=later, reason=str(summary.reason))
+        done = {"outcome": summary.outcome.value, "reason": summary.reason}
+        return finish(self.catalog, visit, VisitState.DONE, at=now, **done)
+
+    def watch_lock(self) -> None:
+        """End the process where its hold of the host is lost while it works: another may have it now."""
+        while not self.stopped:
+            self._stopped.wait(LOCK_LOOK_SECONDS)
+            if not self.stopped and not self.lock.still_held():
+                log.warning("the hold of the host is lost", host=self.order.host)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     def stop(self) -> None:
         """Take no more."""
         self._stopped.set()
 
     def give_back(self) -> None:
-        """Let another worker make a visit that was taken and not begun."""
-        if self.visit is not None:
+        """Let another worker make a visit that was taken and not ended."""
+        if self.visit is not None and self._account is None:
             put_back(self.catalog, self.visit, not_before=datetime.now(UTC), reason="its worker was stopped")
 
     def _source_of(self, visit: VisitRow) -> Source | None:
         """Read how the source is set now; None, and the visit cancelled, where it is not to be visited any more."""
         watched, service = one_watched(self.catalog, visit.source_id), self.workspace.service
         gone = watched is None or watched.watch.removed_at is not None
-        if gone or (watched and watched.watch.paused_at is not None and visit.why is not Why.NOW):
+        if gone or (watched and watched.watch.paused_at is not None):
             why = "the source was removed" if gone else "the source is paused"
             finish(self.catalog, visit, VisitState.CANCELLED, at=datetime.now(UTC), reason=why)
             return None
@@ -173,12 +202,20 @@ class HostFeed:
         source = watched_source(watched, robots=service.robots, proxy=service.proxy)
         return replace(source, attempt=visit.attempt, continues=visit.earlier_runs)
 
-    def _may_linger(self) -> bool:
-        service, now = self.workspace.service, time.monotonic()
-        if now - self._idle_since > service.linger_seconds or now - self._begun_at > service.process_seconds:
+    def _is_over(self) -> bool:
+        """Whether this process has had its share: of its life, or of a place that others wait for."""
+        age = time.monotonic() - self._begun_at
+        if not self.made or age < SHARE_SECONDS:
             return False
+        return age > self.workspace.service.process_seconds or self._others_wait()
+
+    def _may_linger(self) -> bool:
+        idle = time.monotonic() - self._idle_since
+        return idle <= self.workspace.service.linger_seconds and not self._others_wait()
+
+    def _others_wait(self) -> bool:
         with self.catalog.begin() as connection:
-            return not connection.scalar(_OTHERS_WAIT)
+            return bool(connection.scalar(_OTHERS_WAIT))
 
 
 def _end_with(alive: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from procrastinate.jobs import Status
 from osint_pipeline.errors import Exit
 from osint_pipeline.keeper import Keeper
 from osint_pipeline.logs import logger
-from osint_pipeline.nursery import Ended, Nursery
+from osint_pipeline.nursery import LOST, Ended, Nursery
 from osint_pipeline.run import process_start
 from osint_pipeline.timetable import tick
 from osint_pipeline.visiting import BUSY, Order
@@ -23,14 +24,21 @@ from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from storage.visits import forget_visits, take_over
+from storage.visits import forget_visits, running_since, take_over
 
 log = logger(__name__)
 
 CRAWL, CLOCK = "crawl", "clock"  # the queues: one job for each host that has visits; what looks after the others
 QUEUES = (CRAWL, CLOCK)
-TICK, ALERTS, DAILY = "* * * * * */5", "* * * * * 30", "17 3 * * * 0"  # cron with seconds, last
-OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED)  # ends that say nothing against the visit
+TICK_SECONDS = 5.0
+ALERTS, DAILY = "* * * * * 30", "17 3 * * * 0"  # cron with seconds, last
+OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED, LOST)  # ends that say nothing against the visit
+OURS_AGAIN = timedelta(seconds=60)  # before a visit is made again that such an end cut short
+GRACE_SECONDS = 60.0  # beyond all limits of a visit, before its process is killed
+CLOCKS = 3  # jobs of the clock at once: a long one keeps the ticks from nothing
+LEAVING_SECONDS = (
+    5.0  # how long a queue that cannot be served any more waits for its jobs: the visits go on without them
+)
 OUTAGE_SECONDS = (1.0, 30.0)  # between two attempts to reach a database that is away, from and to
 
 
@@ -44,12 +52,14 @@ class Worker:
     nursery: Nursery = field(init=False)
     keeper: Keeper = field(init=False)
     name: str = field(init=False)
+    _visits: dict[str, "asyncio.Task[None]"] = field(init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         service = self.workspace.service
         self.name = f"{service.machine}:{os.getpid()}:{process_start(os.getpid())}"
-        self.nursery = Nursery(service)
+        self.nursery = Nursery(service, self._overdue)
+        self._visits: dict[str, asyncio.Task[None]] = {}
         self.keeper = Keeper(service, self.name, self.concurrency, lambda: self.nursery.hosts, self._outdated)
 
     @property
@@ -68,9 +78,16 @@ class Worker:
         if not self._stop.is_set():
             self.stop()
 
+    def _unkept(self, keeping: "asyncio.Task[None]") -> None:
+        """Stop where the housekeeping ended by itself: without it nothing would come to the store."""
+        if not self._stop.is_set():
+            log.error("the housekeeping ended", exc_info=keeping.exception() if not keeping.cancelled() else None)
+            self.stop()
+
     async def work(self) -> None:
         """Serve the queues; comes back after stop(). Raises SchemaTooNew where a newer program changed the database."""
         keeping = asyncio.create_task(self.keeper.keep(self._stop))
+        keeping.add_done_callback(self._unkept)
         pause, longest = OUTAGE_SECONDS
         while not self._stop.is_set():
             try:
@@ -81,6 +98,8 @@ class Worker:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), pause)
                 pause = min(longest, 2 * pause)
+        while self._visits:
+            await asyncio.wait(self._visits.values())
         await keeping
         if self.keeper.outdated:
             raise self.keeper.outdated
@@ -91,6 +110,8 @@ class Worker:
         app = self.app(catalog)
         async with app.open_async():
             serving = {asyncio.create_task(self._one_queue(app, queue)) for queue in self.queues}
+            if CLOCK in self.queues:
+                serving.add(asyncio.create_task(self._clock(app)))
             stopping = asyncio.create_task(self._stop.wait())
             try:
                 await asyncio.wait({*serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -103,7 +124,8 @@ class Worker:
         await app.run_worker_async(
             queues=[queue],
             name=f"{self.name}:{queue}",
-            concurrency=self.concurrency if queue == CRAWL else 1,
+            concurrency=self.concurrency if queue == CRAWL else CLOCKS,
+            shutdown_graceful_timeout=LEAVING_SECONDS,
             delete_jobs="successful",
             update_heartbeat_interval=service.heartbeat_seconds,
             stalled_worker_timeout=service.worker_gone_seconds,
@@ -124,23 +146,23 @@ class Worker:
     def _add_tasks(self, app: procrastinate.App, catalog: Catalog) -> None:
         @app.task(name="crawl", queue=CRAWL)
         async def crawl(host: str) -> None:
-            await self.visit(catalog, host)
+            await asyncio.shield(self._visiting(catalog, host))
 
-        @app.periodic(cron=TICK, periodic_id="tick")
-        @app.task(name="tick", queue=CLOCK, queueing_lock="tick", lock="tick")
-        async def on_tick(timestamp: int) -> None:
+        @app.task(
+            name="tick", queue=CLOCK, queueing_lock="tick"
+        )  # no lock: one that a dead worker left keeps nobody out
+        async def on_tick() -> None:
             most = self.service.catch_up_visits
-            hosts = await asyncio.to_thread(tick, catalog, datetime.now(UTC), catch_up_visits=most)
+            hosts = await asyncio.to_thread(tick, catalog, catch_up_visits=most)
             await order_visits(app, hosts)
-            await rescue(app, self.service.worker_gone_seconds)
 
         @app.periodic(cron=ALERTS, periodic_id="alerts")
-        @app.task(name="alerts", queue=CLOCK, queueing_lock="alerts", lock="alerts")
+        @app.task(name="alerts", queue=CLOCK, queueing_lock="alerts")
         async def alerts(timestamp: int) -> None:
             await self.keeper.alert()
 
         @app.periodic(cron=DAILY, periodic_id="daily")
-        @app.task(name="daily", queue=CLOCK, queueing_lock="daily", lock="daily")
+        @app.task(name="daily", queue=CLOCK, queueing_lock="daily")
         async def daily(timestamp: int) -> None:
             before = datetime.now(UTC) - timedelta(days=self.service.visits_days)
             while await asyncio.to_thread(forget_visits, catalog, before):
@@ -148,23 +170,64 @@ class Worker:
             await asyncio.to_thread(catalog.sweep_scratch)
             await app.job_manager.delete_old_jobs(nb_hours=24, include_failed=True, include_cancelled=True)
 
+    async def _clock(self, app: procrastinate.App) -> None:
+        """Have the clock looked at every few seconds, and dead workers' jobs freed; a clock that steps delays it by no more."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS - time.time() % TICK_SECONDS)
+            await rescue(app, self.service.worker_gone_seconds)
+            with suppress(exceptions.AlreadyEnqueued):
+                await app.configure_task("tick", queueing_lock="tick", queue=CLOCK).defer_async()
+
+    def _visiting(self, catalog: Catalog, host: str) -> "asyncio.Task[None]":
+        """Have a host visited, or join those who wait for it already: a job that is given up does not end its visits."""
+        if host not in self._visits:
+            self._visits[host] = asyncio.create_task(self.visit(catalog, host))
+            self._visits[host].add_done_callback(lambda _: self._visits.pop(host))
+        return self._visits[host]
+
     async def visit(self, catalog: Catalog, host: str) -> None:
         """Have the visits of a host made; account for those whose process died."""
         ended = await self.nursery.run(Order(host, self.name))
         self.keeper.wake()
+        if ended.code == BUSY:
+            log.info("another process has the host", host=host)
         if ended.code in (0, BUSY) or (ended.code == Exit.INTERRUPTED and ended.why is None):
             return
         log.warning("a host's process ended", host=host, why=ended.sentence)
+        try:
+            await asyncio.to_thread(self._account, catalog, host, ended)
+        except StorageError as error:  # whoever visits the host next finds the visit, and takes it over
+            log.warning("a visit is not accounted for yet", host=host, why=str(error))
         await self.keeper.recover_soon()
-        await asyncio.to_thread(self._account, catalog, host, ended)
 
     def _account(self, catalog: Catalog, host: str, ended: Ended) -> None:
-        died = ended.why is not None or ended.code not in OURS
-        most, wait = self.service.visit_attempts, timedelta(seconds=self.service.visit_again_seconds)
+        ours = self.nursery.stopping or (ended.why is None and ended.code in OURS)
+        wait = OURS_AGAIN if ours else timedelta(seconds=self.service.visit_again_seconds)
         for visit in take_over(
-            catalog, host, datetime.now(UTC), most=most, why=ended.sentence, died=died, wait=wait, worker=self.name
+            catalog,
+            host,
+            datetime.now(UTC),
+            most=None if ours else self.service.visit_attempts,
+            why=ended.sentence,
+            died=not ours,
+            wait=wait,
+            worker=self.name,
         ):
             log.warning("visit", visit=str(visit.id), host=host, state=visit.state.value, reason=visit.reason)
+
+    def _overdue(self, host: str) -> str | None:
+        """Say that a visit of ours goes on for longer than it may, though its process should have ended it; None: it does not."""
+        service = self.service
+        most = service.visit_seconds + service.timeout_seconds + service.page_timeout_seconds + service.stop_seconds
+        try:
+            begun = running_since(self.workspace.catalog, host, self.name)
+        except StorageError:
+            return None
+        if begun is None:
+            return None
+        limit = (begun.limit_seconds or service.visit_seconds) - service.visit_seconds + most + GRACE_SECONDS
+        late = begun.running_seconds > limit
+        return f"its visit went on for {begun.running_seconds:.0f} s, and its process did not end it" if late else None
 
 
 async def order_visits(app: procrastinate.App, hosts: Iterable[tuple[str, int]]) -> None:

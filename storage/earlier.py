@@ -11,8 +11,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT, distinct_on
 
 from storage.catalog import Catalog
 from storage.copying import storable
-from storage.rows import CaptureKind, CaptureRow, CaptureState, MediaState
-from storage.schema import captures, gaps, media, post_versions, posts, runs, version_captures
+from storage.rows import CaptureKind, CaptureRow, CaptureState, MediaState, WarcState
+from storage.schema import (
+    captures,
+    gaps,
+    media,
+    post_versions,
+    posts,
+    records,
+    runs,
+    version_captures,
+    warc_files,
+)
 
 PAGES = (CaptureKind.PAGE, CaptureKind.RENDERED)
 FILES = (CaptureKind.FILE, CaptureKind.MEDIA)
@@ -56,14 +66,16 @@ class SeenGap:
 
 
 def pages_captured(
-    catalog: Catalog, source_id: UUID, *, since: datetime | None, runs_of: Sequence[UUID] = ()
+    catalog: Catalog, source_id: UUID, *, since: datetime | None, runs_of: Sequence[UUID] = (), machine: str = ""
 ) -> Iterator[SeenPage]:
     """Read the pages captured well since a time (None: none), and those of some runs whenever that was.
 
     What robots.txt refused is among them: it need not be asked about any sooner. Of those runs, pages are left out whose
-    files nobody came to fetch.
+    files nobody came to fetch, and those whose records only another machine than `machine` has yet.
     """
-    whose: list[ColumnElement[bool]] = [captures.c.run_id.in_(runs_of) & ~_with_open_files()] if runs_of else []
+    whose: list[ColumnElement[bool]] = []
+    if runs_of:
+        whose.append(captures.c.run_id.in_(runs_of) & ~_with_open_files() & ~_elsewhere(machine))
     if since is not None:
         whose.append((captures.c.source_id == source_id) & (captures.c.captured_at >= since))
     if not whose:
@@ -94,7 +106,13 @@ def feeds_captured(catalog: Catalog, source_id: UUID, *, since: datetime) -> lis
 
 
 def files_captured(
-    catalog: Catalog, source_id: UUID, urls: Sequence[str], *, since: datetime | None, runs_of: Sequence[UUID] = ()
+    catalog: Catalog,
+    source_id: UUID,
+    urls: Sequence[str],
+    *,
+    since: datetime | None,
+    runs_of: Sequence[UUID] = (),
+    machine: str = "",
 ) -> dict[str, CaptureRow]:
     """Find the newest good capture of each file, by its address: since a time (None: none), or by some runs."""
     late = captures.c.captured_at >= since if since is not None else false()
@@ -102,7 +120,7 @@ def files_captured(
         func.left(captures.c.url, _INDEXED) == any_(_texts([url[:_INDEXED] for url in urls])),
         captures.c.url == any_(_texts(urls)),
         captures.c.source_id == source_id,
-        late | captures.c.run_id.in_(runs_of),
+        late | (captures.c.run_id.in_(runs_of) & ~_elsewhere(machine)),
         captures.c.kind.in_(FILES),
         _whole_file(),
     )
@@ -271,3 +289,17 @@ def _rows(catalog: Catalog, wanted: Select[Any]) -> list[CaptureRow]:
     return [
         CaptureRow(**{**one, "state": CaptureState(one["state"]), "kind": CaptureKind(one["kind"])}) for one in found
     ]
+
+
+def _elsewhere(machine: str) -> ColumnElement[bool]:
+    """Whether a capture of a run that nobody has ended has a record in another machine's spool alone: it may never come back."""
+    kept = select(warc_files.c.name).where(
+        warc_files.c.name == records.c.warc, warc_files.c.state == WarcState.PRESERVED
+    )
+    of_another = runs.c.process.is_not(None) & (func.split_part(runs.c.process, ":", 1) != machine)
+    lost = (
+        select(records.c.id)
+        .join(runs, runs.c.id == records.c.run_id)
+        .where(records.c.capture_id == captures.c.id, of_another, ~kept.exists())
+    )
+    return lost.exists()

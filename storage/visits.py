@@ -34,6 +34,11 @@ class Why(StrEnum):
     NOW = "now"  # a person
 
 
+_MORE_URGENT = text("""
+UPDATE procrastinate_jobs AS j SET priority = v.priority FROM (
+    SELECT host, max(priority) AS priority FROM visits WHERE state = 'due' AND not_before <= :now GROUP BY host
+) AS v WHERE j.lock = 'host:' || v.host AND j.status = 'todo' AND j.priority < v.priority
+""")
 LOST_TIMES = 4  # how many more attempts are made where it was the machine that went away
 
 
@@ -117,11 +122,14 @@ def ask_now(catalog: Catalog, wanted: Iterable[tuple[UUID, str]], *, priority: i
         return add_visits(connection, rows)
 
 
-def claim(catalog: Catalog, host: str, worker: str, now: datetime) -> VisitRow | None:
+def claim(catalog: Catalog, host: str, worker: str, now: datetime | None = None) -> VisitRow | None:
     """Take the next visit of a host for a worker, the most urgent first; None where nothing is due.
 
-    To be called by whoever holds the host. What its source is set to is read after this.
+    To be called by whoever holds the host. What its source is set to is read after this. `now` is the database's where it
+    is not given: the clocks of machines differ.
     """
+    if now is None:
+        now = database_now(catalog)
     wanted = (
         select(visits.c.id)
         .where(visits.c.host == host, visits.c.state == VisitState.DUE, visits.c.not_before <= now)
@@ -163,7 +171,7 @@ def take_over(
     host: str,
     now: datetime,
     *,
-    most: int,
+    most: int | None,
     why: str,
     died: bool,
     wait: timedelta = timedelta(),
@@ -172,8 +180,8 @@ def take_over(
     """Free a host's running visits whose process is gone, so that they are gone on with; as they are now.
 
     `died`: the process ended by itself, which counts against the visit: after `most` times it is parked. One whose machine
-    went away is parked after LOST_TIMES as many attempts. To be called by whoever holds the host, or with the name of the
-    `worker` whose process is known to have ended.
+    went away is parked after LOST_TIMES as many attempts. With `most` None none is parked. To be called by whoever holds
+    the host, or with the name of the `worker` whose process is known to have ended.
     """
     running = select(visits).where(visits.c.host == host, visits.c.state == VisitState.RUNNING).with_for_update()
     if worker is not None:
@@ -184,7 +192,7 @@ def take_over(
             visit = _whole(found)
             values = {**_again(visit, died), "reason": why, "not_before": now + wait}
             deaths = values["detail"].get("died", 0)
-            if deaths >= most or visit.attempt >= LOST_TIMES * most:
+            if most is not None and (deaths >= most or visit.attempt >= LOST_TIMES * most):
                 values |= {"state": VisitState.PARKED, "ended_at": now}
                 values["reason"] = (
                     f"parked after {visit.attempt} attempts, {deaths} of which ended their process: {why}"
@@ -209,15 +217,50 @@ def cancel_waiting(connection: Connection, source_id: UUID, now: datetime, reaso
     return connection.execute(waiting.values(values)).rowcount
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A visit that goes on: for how long, and how long its source lets it."""
+
+    running_seconds: float
+    limit_seconds: int | None
+
+
+def running_since(catalog: Catalog, host: str, worker: str) -> Begun | None:
+    """Tell for how long a worker's visit of a host has been going on, by the database's clock."""
+    query = (
+        select(func.extract("epoch", func.clock_timestamp() - visits.c.started_at), watches.c.limit_seconds)
+        .join(watches, watches.c.source_id == visits.c.source_id, isouter=True)
+        .where(visits.c.host == host, visits.c.worker == worker, visits.c.state == VisitState.RUNNING)
+        .order_by(visits.c.started_at)
+        .limit(1)
+    )
+    with catalog.begin() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else Begun(float(row[0]), row[1])
+
+
+def database_now(catalog: Catalog) -> datetime:
+    """Ask the database what time it is."""
+    with catalog.begin() as connection:
+        return _now(connection)
+
+
+def _now(connection: Connection) -> datetime:
+    now = connection.scalar(select(func.clock_timestamp()))
+    assert isinstance(now, datetime)
+    return now
+
+
 def waiting_hosts(connection: Connection, now: datetime) -> list[tuple[str, int]]:
     """List hosts with visits to make, or with visits whose worker may be gone, each with its highest priority.
 
-    Those that a job of the queue has or waits for already are left out.
+    Those that a job of the queue has or waits for already are left out; a job that waits becomes as urgent as its visits.
     """
     ready = or_(visits.c.not_before <= now, visits.c.state == VisitState.RUNNING)
     at_work = text(
         "NOT EXISTS (SELECT 1 FROM procrastinate_jobs AS j WHERE j.lock = 'host:' || visits.host AND j.status IN ('todo', 'doing'))"
     )
+    connection.execute(_MORE_URGENT, {"now": now})
     query = (
         select(visits.c.host, func.max(visits.c.priority))
         .where(literal_column("visits.state IN ('due', 'running')"), ready, at_work)
@@ -225,13 +268,6 @@ def waiting_hosts(connection: Connection, now: datetime) -> list[tuple[str, int]
         .order_by(func.max(visits.c.priority).desc(), func.min(visits.c.due_at))
     )
     return [(host, priority) for host, priority in connection.execute(query)]
-
-
-def next_of_host(catalog: Catalog, host: str) -> datetime | None:
-    """Tell when the next visit of a host may be made or falls due by its schedule; None where none is known."""
-    open_ = select(func.min(visits.c.not_before)).where(visits.c.host == host, visits.c.state == VisitState.DUE)
-    with catalog.begin() as connection:
-        return connection.scalar(open_)
 
 
 def last_visits(catalog: Catalog, source_id: UUID, limit: int = 10) -> list[VisitRow]:

@@ -156,6 +156,12 @@ def one_watched(catalog: Catalog, source_id: UUID) -> Watched | None:
     return None if row is None else watched_from(row)
 
 
+def pause(connection: Connection, source_id: UUID, at: datetime, why: str) -> None:
+    """Pause a watched source."""
+    changed = {"paused_at": at, "paused_why": why, "changed_at": at}
+    connection.execute(update(watches).where(watches.c.source_id == source_id).values(changed))
+
+
 def watched_from(row: Any) -> Watched:
     """Make one of a row that holds the columns of both tables."""
     plain = row._mapping
