@@ -170,6 +170,7 @@ class Site:
         self.log: list[Served] = []
         self.lock = threading.Lock()
         self.hold = threading.Event()  # /hang answers when it is set
+        self.hanging = threading.Event()  # it was asked for
         self.counted = 0
         self.servers = [_Server(("127.0.0.1", 0), self) for _ in range(2)]
         self.port, self.other = (server.server_address[1] for server in self.servers)
@@ -236,6 +237,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _find(self, site: Site, path: str, posted: bytes) -> tuple[int, str, bytes]:
         if path == "/hang":
+            site.hanging.set()
             site.hold.wait(60)
         if path == "/api/post":
             return 200, "application/octet-stream", b"got " + posted

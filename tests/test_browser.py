@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -320,7 +321,8 @@ class TestFaults:
             going = asyncio.run_coroutine_threadsafe(
                 lab.browser.fetch(site.url + "/page", new_id(), kept, timeout_seconds=30, limit_bytes=1 << 20), lab.loop
             )
-            assert kept.seen.wait(20)
+            assert kept.seen.wait(20) and site.hanging.wait(20)
+            time.sleep(0.5)  # until the browser has told of it too, which nobody outside can see
             for process in chromiums():
                 if not any("--type=" in word for word in process.cmdline()):
                     process.kill()

@@ -18,8 +18,9 @@ from sqlalchemy import select
 from osint_pipeline.samples import SampleSites
 from osint_pipeline.workspace import Workspace
 from settings.service import load
+from storage.chapters import info_of
+from storage.records import open_warc
 from storage.schema import captures
-from storage.spool import warc_info
 from tests.commands import ROOT, Osint
 from tests.proxyserver import HttpProxy, Socks
 from tests.rawserver import RawServer, answer
@@ -138,7 +139,11 @@ def test_a_run_notes_its_way_out_and_its_clock_from_its_begin(world: World) -> N
     assert detail["clock"]["source"] in ("chrony", "kernel", "unknown")
     assert all(isinstance(one, str) for one in detail["clock"].values())
     (warc,) = (world.home / "spool").rglob("*.warc.gz")
-    assert warc_info(warc)["egress"] == "socks5 through exit warsaw; names resolved by the proxy"
+    with open_warc(warc) as reader:
+        first = reader.next()
+        assert first is not None
+        told = info_of(b"".join(first.pieces()))
+    assert told["egress"] == "socks5 through exit warsaw; names resolved by the proxy"
 
 
 def test_the_address_is_sealed_and_whoever_has_the_key_reads_it(world: World, tmp_path: Path) -> None:
