@@ -45,6 +45,7 @@ from storage.validators import Validators
 
 log = logger(__name__)
 ROBOTS = "robots.txt"
+VISIT_PAYLOADS = 50  # that a visit which asks only for what is new brings, about
 
 
 @dataclass(slots=True)
@@ -175,13 +176,13 @@ class Run:
 
     def _make_recorder(self) -> Recorder:
         catalog, service = self.workspace.catalog, self.workspace.service
-        radius, pixels = service.phash_radius_bits, service.image_limit_pixels
+        expected = VISIT_PAYLOADS if self.source.new else self.source.limit_pages or service.limit
         return Recorder(
             run=self.id,
             series=self.series,
             journal=self.journal,
-            known=KnownPayloads(catalog, partial(stands, self.workspace)),
-            pictures=PictureLinks(catalog, radius_bits=radius, limit_pixels=pixels, tally=self.tally),
+            known=KnownPayloads(catalog, partial(stands, self.workspace), expected=expected),
+            pictures=PictureLinks(self.workspace.pictures, radius_bits=service.phash_radius_bits, tally=self.tally),
             tally=self.tally,
             conditions=self.conditions,
         )

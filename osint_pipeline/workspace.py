@@ -14,6 +14,7 @@ from storage.spool import Spool
 from storage.warc import OPEN_SUFFIX
 
 if TYPE_CHECKING:
+    from osint_pipeline.pictures import KnownPictures
     from storage.catalog import Catalog
     from storage.objects import S3, ObjectStore
 
@@ -37,6 +38,7 @@ class Workspace:
     _store: "ObjectStore | None" = None
     _store_config: "S3 | None" = None
     _spool: Spool | None = None
+    _pictures: "KnownPictures | None" = None
     _left: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -50,11 +52,13 @@ class Workspace:
 
     def close(self) -> None:
         """Leave what was joined, in the reverse order."""
+        if self._pictures:
+            self._pictures.close()
         if self._catalog:
             self._catalog.close()
         while self._left:
             self._left.pop()()
-        self._catalog = self._store = self._spool = self._store_config = self._database = None
+        self._catalog = self._store = self._spool = self._store_config = self._database = self._pictures = None
 
     @property
     def guard(self) -> Guard:
@@ -108,6 +112,15 @@ class Workspace:
                 advice = "wait for `osint rebuild`; if it was interrupted, run it again: it begins anew"
                 raise UserError(what, advice, Exit.DATABASE)
         return self._catalog
+
+    @property
+    def pictures(self) -> "KnownPictures":
+        """What is known of the archive's pictures: the same for all runs of this process."""
+        if self._pictures is None:
+            from osint_pipeline.pictures import KnownPictures
+
+            self._pictures = KnownPictures(self.catalog, self.service.image_limit_pixels)
+        return self._pictures
 
     @property
     def database(self) -> str:

@@ -61,7 +61,7 @@ SELECT setval('journal_place', greatest(nextval('journal_place'), (extract(epoch
 """
 _FINGERPRINTS = """
 COPY (SELECT id, hash FROM fingerprints WHERE hash IS NOT NULL AND algorithm = %s AND (%s::text IS NULL OR version = %s)
-ORDER BY id) TO STDOUT (FORMAT binary)
+AND id >= %s ORDER BY id) TO STDOUT (FORMAT binary)
 """
 
 
@@ -75,6 +75,13 @@ class Fingerprints:
     def id(self, place: int) -> UUID:
         """Name the fingerprint at a place of `hashes`."""
         return UUID(bytes=self.ids[16 * place : 16 * place + 16])
+
+    def replaced(self, since: UUID, later: "Fingerprints") -> "Fingerprints":
+        """Put others in the place of those from an id on."""
+        kept = int(np.frombuffer(self.ids, "S16").searchsorted(np.bytes_(since.bytes)))
+        return Fingerprints(
+            ids=self.ids[: 16 * kept] + later.ids, hashes=np.concatenate((self.hashes[:kept], later.hashes))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,10 +375,14 @@ class Catalog:
             for key, url, date, digest in found
         }
 
-    def earlier_fingerprints(self, algorithm: str, version: str | None = None) -> Fingerprints:
-        """Read all hashes of an algorithm (and version): 34 bytes each on the way, 24 in memory."""
+    def earlier_fingerprints(
+        self, algorithm: str, version: str | None = None, *, since: UUID | None = None
+    ) -> Fingerprints:
+        """Read all hashes of an algorithm (and version), from an id on: 34 bytes each on the way, 24 in memory."""
         with self.begin() as connection, _cursor(connection) as cursor:
-            query = psycopg.ClientCursor(cursor.connection).mogrify(_FINGERPRINTS, (algorithm, version, version))
+            query = psycopg.ClientCursor(cursor.connection).mogrify(
+                _FINGERPRINTS, (algorithm, version, version, since or UUID(int=0))
+            )
             with cursor.copy(query.encode()) as copy:
                 data = b"".join(copy)
         # header of 19 bytes; per row 2 (number of fields), 4 (length), 16, 4 (length), 8; trailer of 2 (COPY, binary format)

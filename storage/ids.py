@@ -10,3 +10,8 @@ def new_id() -> UUID:
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def first_id(seconds: float) -> UUID:
+    """Give an id that is not greater than any made at or after a time, in seconds since 1970."""
+    return UUID(int=int(1000 * seconds) << 80)

@@ -98,7 +98,13 @@ def wordless(connection: Connection, entries: Sequence[str]) -> list[int]:
 
 
 def search(connection: Connection, wanted: Wanted, limit: int) -> list[tuple[str, UUID]]:
-    """Name the newest things that fit, newest first: (POST, CAPTURE or MEDIA, id)."""
+    """Name the newest things that fit, newest first: (POST, CAPTURE or MEDIA, id).
+
+    Words are found by their index alone: the planner does not count what it takes to read each version's words, which lie
+    outside their table, and would read them all (0.7 s of 33,000 versions instead of 1 ms).
+    """
+    if wanted.words is not None:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
     selects = [one for one in (_posts(wanted), _pages(wanted), _media(wanted)) if one is not None]
     newest = [one.order_by(text("at DESC, id DESC")).limit(limit).subquery().select() for one in selects]
     every = union_all(*newest).subquery()

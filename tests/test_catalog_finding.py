@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 from test_catalog import NOON, a_capture, a_post, a_record, digest
 
 from storage.catalog import Catalog
@@ -22,6 +23,7 @@ from storage.rows import (
     RunRow,
     SourceRow,
 )
+from storage.search import Wanted, search
 
 TEXTS = {
     "be": "«Затрыманне» ў Менску: сям’я чакае ля турмы, 12 чалавек",
@@ -98,6 +100,20 @@ def test_words_are_found_in_five_languages_by_their_beginnings(catalog, run):
         "нет-такого": [],
     }.items():
         assert sorted(ids(find(catalog, words))) == wanted, words
+
+
+def test_words_are_found_by_their_index_however_few_posts_there_are(catalog, run):
+    """Reading the words of every version takes longest where the planner thinks it the shortest way."""
+    capture = a_capture(run)
+    given = tuple(a_post(capture, post_id=key, text=value) for key, value in TEXTS.items())
+    catalog.commit(Batch(captures=(capture,), posts=given))
+    asked = text("EXPLAIN (FORMAT JSON) SELECT id FROM post_versions WHERE words @@ to_tsquery('simple', 'чакае')")
+    with catalog.begin() as connection:
+        assert "Seq Scan" in str(connection.scalar(asked))
+        search(connection, Wanted(words="'чакае'", url=None, source=None, kind=None, since=None, until=None), 10)
+        plan = str(connection.scalar(asked))
+    assert "post_versions_words_idx" in plan and "Seq Scan" not in plan
+    assert ids(find(catalog, "чакае")) == ["be"]
 
 
 def test_only_the_newest_version_is_searched(catalog, run):
