@@ -1,10 +1,11 @@
 """When a source is due: cron with time zones, the hours that clocks skip or repeat, a jitter that is always the same."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import pytest
 
-from osint_pipeline.schedule import BadSchedule, check_schedule, missed, next_due
+from osint_pipeline.schedule import BadSchedule, check_schedule, jitter, missed, next_due, times
 from storage.ids import new_id
 
 SOURCE = new_id()
@@ -81,3 +82,17 @@ def test_what_was_missed_is_listed_to_a_bound() -> None:
     assert len(found) == 8 and found[-1] == two_hours[1]
     assert missed("*/15 * * * *", "UTC", *two_hours, most=3, **asked) == found[-3:]
     assert missed("*/15 * * * *", "UTC", two_hours[0], two_hours[0], most=3, **asked) == []
+
+
+@pytest.mark.parametrize(("schedule", "jitter_seconds"), [("*/5 * * * *", 600), ("0 * * * *", 5400), ("* * * * *", 59)])
+def test_a_jitter_longer_than_the_interval_skips_no_due_time(schedule: str, jitter_seconds: int) -> None:
+    start, end = at("2026-11-25T00:00:00"), at("2026-11-27T00:00:00")
+    moment, found = start, []
+    while (moment := next_due(schedule, "UTC", moment, source=SOURCE, jitter_seconds=jitter_seconds)) <= end:
+        found.append(moment)
+    every = {
+        due
+        for one in takewhile(lambda one: one <= end, times(schedule, "UTC", start - timedelta(seconds=jitter_seconds)))
+        if start < (due := one + jitter(SOURCE, one, jitter_seconds)) <= end
+    }
+    assert found == sorted(every)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from osint_pipeline.timetable import tick
 from storage.catalog import Catalog
@@ -19,6 +20,7 @@ from storage.visits import (
     began,
     cancel_waiting,
     claim,
+    database_now,
     finish,
     forget_visits,
     last_visits,
@@ -26,7 +28,7 @@ from storage.visits import (
     set_due,
     take_over,
 )
-from storage.watched import CatchUp, WatchRow, put_watch
+from storage.watched import CatchUp, WatchRow, one_watched, put_watch
 
 NOW = datetime(2026, 11, 25, 12, 0, 2, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -211,3 +213,42 @@ def test_old_visits_are_forgotten_and_parked_ones_never(catalog: Catalog) -> Non
         assert len(add_visits(connection, rows)) == 4 and add_visits(connection, rows) == []
     assert forget_visits(catalog, NOW - timedelta(days=400)) == 2 and forget_visits(catalog, NOW) == 0
     assert {state for state, _ in states(catalog, source)} == {"parked", "due"}
+
+
+def test_a_schedule_that_cannot_be_used_is_paused_and_holds_up_no_other(catalog: Catalog) -> None:
+    bad = watched(catalog, "bad", NOW.replace(second=0), timezone="Europe/Nowhere")
+    good = watched(catalog, "good", NOW.replace(second=0))
+    for minutes in range(2):
+        look(catalog, NOW + minutes * MINUTE)
+        while visit := claim(catalog, "good.example", "m:1:1", NOW + minutes * MINUTE):
+            finish(catalog, visit, VisitState.DONE, at=NOW, outcome="complete")
+    assert states(catalog, good) == [("done", "12:00"), ("done", "12:01")] and states(catalog, bad) == []
+    found = one_watched(catalog, bad)
+    assert found and found.watch.paused_at and "Europe/Nowhere" in (found.watch.paused_why or "")
+
+
+def test_the_time_is_the_databases_where_none_is_given(catalog: Catalog) -> None:
+    source = watched(catalog, "a", database_now(catalog) - timedelta(seconds=1), schedule=None)
+    assert tick(catalog, catch_up_visits=5) == [("a.example", 0)]
+    assert claim(catalog, "a.example", "m:1:1") and states(catalog, source)[0][0] == "running"
+
+
+def test_a_visit_that_is_asked_for_now_makes_the_job_that_waits_as_urgent(catalog: Catalog) -> None:
+    source = watched(catalog, "a", NOW)
+    look(catalog)
+    job = "INSERT INTO procrastinate_jobs (queue_name, task_name, lock, status, priority) VALUES ('crawl', 'crawl', 'host:a.example', 'todo', 0)"
+    with catalog.begin() as connection:
+        connection.execute(text(job))
+    ask_now(catalog, [(source, "a.example")], priority=100, at=NOW)
+    assert look(catalog) == [], "it has a job"
+    with catalog.begin() as connection:
+        assert connection.scalar(text("SELECT priority FROM procrastinate_jobs")) == 100
+
+
+def test_our_own_trouble_parks_no_visit(catalog: Catalog) -> None:
+    source = watched(catalog, "a", NOW)
+    look(catalog)
+    for _ in range(20):
+        assert claim(catalog, "a.example", "m:1:1", NOW)
+        take_over(catalog, "a.example", NOW, most=None, why="no space left for the spool", died=False)
+    assert states(catalog, source) == [("due", "12:00")]

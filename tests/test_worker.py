@@ -250,3 +250,43 @@ def test_up_runs_all_of_it_and_stops_cleanly(tmp_path: Path) -> None:
         finally:
             kill_group(up)
             osint.run("down")
+
+
+def test_a_tick_that_a_dead_worker_left_stops_nothing(tmp_path: Path) -> None:
+    with RawServer({"/one": PAGE}) as server, Cluster(tmp_path, OSINT_LINGER_SECONDS="0") as cluster:
+        with cluster.catalog.begin() as connection:
+            left = "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, status) VALUES "
+            connection.execute(
+                text(left + "('clock', 'tick', 'tick', 'doing'), ('clock', 'alerts', 'alerts', 'doing')")
+            )
+        cluster.watch([f"{server.url}/one"], spider="page")
+        cluster.start("m1")
+        wait_for(cluster.ended, PATIENCE, lambda: (cluster.visits(), cluster.said("m1")))
+        assert cluster.stop("m1") == 0
+
+
+def test_a_visit_that_cannot_begin_is_parked_and_holds_up_no_other(tmp_path: Path) -> None:
+    """A source of a site module that this program does not know, written by a newer one."""
+    settings = {"OSINT_LINGER_SECONDS": "0", "OSINT_VISIT_AGAIN_SECONDS": "0", "OSINT_VISIT_ATTEMPTS": "2"}
+    with RawServer({"/one": PAGE}) as server, Cluster(tmp_path, **settings) as cluster:
+        cluster.watch([f"{server.url}/unknown"], spider="unheard-of")
+        cluster.watch([f"{server.url}/one"], spider="page")
+        cluster.start("m1")
+        wait_for(cluster.ended, PATIENCE, lambda: (cluster.visits(), cluster.said("m1")))
+        found = {one["url"].rpartition("/")[2]: (one["state"], one["outcome"]) for one in cluster.visits()}
+        assert found == {"unknown": ("parked", None), "one": ("done", "complete")}
+        assert cluster.stop("m1") == 0
+
+
+def test_a_worker_that_is_stopped_twice_blames_no_visit(tmp_path: Path) -> None:
+    held = Held()
+    with RawServer({"/slow": held}) as server, Cluster(tmp_path) as cluster:
+        cluster.watch([f"{server.url}/slow"], spider="page")
+        worker = cluster.start("m1")
+        wait_for(lambda: server.asked("/slow"), PATIENCE, lambda: cluster.said("m1"))
+        worker.send_signal(signal.SIGTERM)
+        wait_for(lambda: worker.poll() is None, 1)
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(30)
+        (visit,) = cluster.visits()
+        assert visit["state"] in ("due", "running") and not visit["detail"].get("died"), visit
