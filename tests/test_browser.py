@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -324,8 +324,9 @@ class TestFaults:
             assert kept.seen.wait(20) and site.hanging.wait(20)
             time.sleep(0.5)  # until the browser has told of it too, which nobody outside can see
             for process in chromiums():
-                if not any("--type=" in word for word in process.cmdline()):
-                    process.kill()
+                with suppress(psutil.Error):  # one that is ending already
+                    if not any("--type=" in word for word in process.cmdline()):
+                        process.kill()
             with pytest.raises(BrowserCrashed) as caught:
                 going.result(20)
             assert [one.url for one in caught.value.records] == [f"{site.url}/page", f"{site.url}/hang"]
@@ -340,8 +341,9 @@ class TestFaults:
             )
             assert kept.seen.wait(20)
             for process in chromiums():
-                if "--type=renderer" in process.cmdline():
-                    process.kill()
+                with suppress(psutil.Error):
+                    if "--type=renderer" in process.cmdline():
+                        process.kill()
             with pytest.raises(BrowserCrashed):
                 going.result(20)
             assert lab.fetch(site.url + "/next")[0].text == "next"
