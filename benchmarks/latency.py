@@ -36,9 +36,10 @@ JOIN sources s ON s.id = v.source_id JOIN warc_runs w ON w.run_id = v.run_id ORD
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Seconds from when a visit was due until its site saw the first request."""
+    """Seconds from when a visit was due until its host's process took it, and until its site saw the first page's request."""
 
     how: str
+    taken: float
     seconds: float
 
 
@@ -83,7 +84,8 @@ def lags(visits: Sequence[dict[str, Any]], asked: Sequence[tuple[float, str, str
         how = how if process in seen else NEW
         seen.add(process)
         ended[visit["host"]] = visit["ended_at"]
-        yield Lag(how, at - visit["due_at"].timestamp())
+        due_at = visit["due_at"].timestamp()
+        yield Lag(how, begun - due_at, at - due_at)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -98,7 +100,9 @@ def main(arguments: Sequence[str]) -> None:
             found = watch_for(Path(folder), given.minutes, linger_seconds)
         for how in (NEW, LINGERS, BEHIND):
             if chosen := sorted(one.seconds for one in found if one.how == how):
-                print(f"| {words} | {how} | {len(chosen)} | {' | '.join(_quantiles(chosen))} |", flush=True)
+                taken = sorted(one.taken for one in found if one.how == how)
+                cells = (words, how, str(len(chosen)), _quantiles(taken)[0], *_quantiles(chosen))
+                print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\nload {os.getloadavg()[0]:.1f}")
 
 
