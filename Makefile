@@ -33,10 +33,8 @@ setup-dev: .venv/.setup-dev .venv-replay/.setup
 demo: setup
 	@$(BIN)/python -m osint_pipeline demo
 
-# two at once; what fails beside another test, on a machine that others use too, is shown, and must pass by itself
 test: setup-dev
-	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile || { code=$$?; [ $$code = 1 ] || exit $$code; \
-		echo "the tests that failed above are run once more, by themselves"; $(BIN)/python -m pytest --last-failed; }
+	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 soak: setup-dev
 	@$(BIN)/python -m pytest -m soak --timeout 7200

@@ -1,15 +1,13 @@
 """Reconciles what a source's visits wanted with what they brought: what is missing, how often it was asked for, and totals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, FromClause, func, or_, select
-from sqlalchemy.dialects.postgresql import distinct_on
 
 from storage.catalog import Catalog
-from storage.rows import CaptureState, Outcome
+from storage.rows import CaptureState
 from storage.schema import captures, runs
 
 LOOK_BACK_DAYS = 90  # what was wanted before is history
@@ -95,19 +93,6 @@ def totals(catalog: Catalog, source_id: UUID, *, tries: int, by_path: bool = Fal
     left = missing(catalog, source_id, by_path=by_path)
     given_up = sum(one.tries >= tries for one in left)
     return Totals(wanted=int(wanted), captured=int(captured), missing=len(left), given_up=given_up)
-
-
-def silent_runs(catalog: Catalog, source_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    """Name for each source its newest ended run where that captured nothing at all."""
-    newest = (
-        select(runs.c.source_id, runs.c.id, runs.c.captured, runs.c.outcome)
-        .ext(distinct_on(runs.c.source_id))
-        .where(runs.c.source_id.in_(source_ids), runs.c.ended_at.is_not(None))
-        .order_by(runs.c.source_id, runs.c.started_at.desc())
-    )
-    with catalog.begin() as connection:
-        found = connection.execute(newest).all()
-    return {row.source_id: row.id for row in found if row.captured == 0 and row.outcome != Outcome.COMPLETE}
 
 
 def _came_later(source_id: UUID, by_path: bool) -> ColumnElement[bool]:

@@ -16,6 +16,7 @@ from osint_pipeline.workspace import Workspace
 from storage.catalog import Catalog
 from storage.finding import list_sources
 from storage.rows import SourceRow
+from storage.visits import cancel_waiting
 from storage.watched import Change, Watched, WatchRow, list_watched, put_changes
 
 ALONE = 74214  # the advisory lock: one who changes sources at a time, or changes made at once undo each other
@@ -178,7 +179,16 @@ def write(catalog: Catalog, planned: Sequence[Done]) -> list[Done]:
     written = put_changes(catalog, [change for _, change in changes])
     for (place, _), one in zip(changes, written, strict=True):
         done[place] = replace(done[place], slug=one.source.slug)
+    _cancel_what_waits(catalog, [one for one in written if not one.watch.active])
     return done
+
+
+def _cancel_what_waits(catalog: Catalog, inactive: Sequence[Watched]) -> None:
+    """Cancel the visits of paused and removed sources that no worker has taken; one that does meanwhile finds it out itself."""
+    with catalog.begin() as connection:
+        for one in inactive:
+            why = "the source was removed" if one.watch.removed_at else "the source is paused"
+            cancel_waiting(connection, one.source.id, one.watch.changed_at, why)
 
 
 def put(

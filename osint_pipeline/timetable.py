@@ -8,8 +8,8 @@ from osint_pipeline.logs import logger
 from osint_pipeline.schedule import missed, next_due
 from osint_pipeline.source import host_of
 from storage.catalog import Catalog
-from storage.visits import FallenDue, VisitRow, VisitState, add_visits, database_now, fallen_due, set_due, waiting_hosts
-from storage.watched import CatchUp, WatchRow, pause
+from storage.visits import FallenDue, VisitRow, VisitState, add_visits, database_now, fallen_due, waiting_hosts
+from storage.watched import CatchUp, WatchRow, pause, put_dues
 
 LATE = timedelta(seconds=90)  # a visit that is noticed later than this was missed while nobody worked
 MOST_AT_ONCE = 1000  # sources looked at in one transaction
@@ -36,7 +36,7 @@ def tick(catalog: Catalog, now: datetime | None = None, *, catch_up_visits: int)
                     pause(connection, one.watched.source.id, now, f"its schedule cannot be used: {error}")
                     rows, following = [], None
                 add_visits(connection, rows)
-                set_due(connection, one.watched.source.id, following)
+                put_dues(connection, {one.watched.source.id: following})
             if len(fallen) < MOST_AT_ONCE:
                 return waiting_hosts(connection, now)
 

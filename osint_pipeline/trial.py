@@ -11,6 +11,7 @@ from osint_pipeline.options import BadOption, apply_options, read_options
 from osint_pipeline.outcome import GONE_STATUS
 from osint_pipeline.source import Source, UnusableUrl, slug_of, watched_address, watched_source
 from osint_pipeline.sources import find
+from osint_pipeline.way import way_of
 from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from spiders.channels import TelegramSpider
@@ -144,4 +145,7 @@ def trial_source(service: Service, name: str, given: Mapping[str, str]) -> Sourc
         watched = apply_options(Watched(row, WatchRow(source_id=row.id, added_at=at, changed_at=at)), values)
     except BadOption as error:
         raise UserError(str(error), "osint source test --help tells what each option takes") from error
-    return watched_source(watched, robots=service.robots, proxy=service.proxy)
+    source = watched_source(watched, robots=service.robots, proxy=service.proxy)
+    if (way := way_of(service, source.proxy)).trouble:
+        raise UserError(f"there is no exit called {way.trouble.label}", way.trouble.advice)
+    return source

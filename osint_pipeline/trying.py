@@ -186,7 +186,7 @@ class TrialSpider(Spider):
 def try_source(service: Service, source: Source) -> Trial:
     """Fetch a source's first page and read it; nothing is kept. To be called once in a process.
 
-    Raises ExitUnusable where its way out cannot be gone: no other is taken, that would show who watches.
+    Raises ExitUnusable where its way out cannot be gone: no other is taken, which would show who watches.
     """
     way = way_of(service, source.proxy)
     way.check(service.exit_check_seconds)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import Connection
 from uuid import UUID
@@ -25,7 +25,7 @@ from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from storage.visits import VisitRow, VisitState, began, claim, finish, put_back, take_over
+from storage.visits import VisitRow, VisitState, began, claim, database_now, finish, put_back, take_over
 from storage.watched import one_watched
 
 log = logger(__name__)
@@ -46,7 +46,7 @@ _OTHERS_WAIT = text(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker asks for: all visits of a host that are due. `linger`: wait a while for those that come next."""
+    """What a worker asks for: all visits of a host that are due. `worker` is its name, as visits bear it."""
 
     host: str
     worker: str
@@ -81,7 +81,7 @@ def _make_visits(order: Order) -> int:
         with lock:
             why = "its process or its machine went away"
             most = workspace.service.visit_attempts
-            take_over(workspace.catalog, order.host, datetime.now(UTC), most=most, why=why, died=False)
+            take_over(workspace.catalog, order.host, database_now(workspace.catalog), most=most, why=why, died=False)
             warcs = SharedWarcs.open(workspace, order.host)
             feed = HostFeed(workspace, order, lock, warcs)
             threading.Thread(target=feed.watch_lock, daemon=True, name="host lock").start()
@@ -163,7 +163,7 @@ class HostFeed:
             self._account = self.visit = None
 
     def _how_it_ended(self, visit: VisitRow, summary: Summary) -> bool:
-        now = datetime.now(UTC)
+        now = database_now(self.catalog)
         if summary.reason == INTERRUPTED:
             return put_back(self.catalog, visit, not_before=now, reason="its worker was stopped")
         if isinstance(summary.error, StorageError):  # our own trouble, not the source's
@@ -188,7 +188,7 @@ class HostFeed:
     def give_back(self) -> None:
         """Let another worker make a visit that was taken and not ended."""
         if self.visit is not None and self._account is None:
-            put_back(self.catalog, self.visit, not_before=datetime.now(UTC), reason="its worker was stopped")
+            put_back(self.catalog, self.visit, not_before=database_now(self.catalog), reason="its worker was stopped")
 
     def _source_of(self, visit: VisitRow) -> Source | None:
         """Read how the source is set now; None, and the visit cancelled, where it is not to be visited any more."""
@@ -196,7 +196,7 @@ class HostFeed:
         gone = watched is None or watched.watch.removed_at is not None
         if gone or (watched and watched.watch.paused_at is not None):
             why = "the source was removed" if gone else "the source is paused"
-            finish(self.catalog, visit, VisitState.CANCELLED, at=datetime.now(UTC), reason=why)
+            finish(self.catalog, visit, VisitState.CANCELLED, at=database_now(self.catalog), reason=why)
             return None
         assert watched is not None
         source = watched_source(watched, robots=service.robots, proxy=service.proxy)
@@ -205,9 +205,9 @@ class HostFeed:
     def _is_over(self) -> bool:
         """Whether this process has had its share: of its life, or of a place that others wait for."""
         age = time.monotonic() - self._begun_at
-        if not self.made or age < SHARE_SECONDS:
+        if not self.made:
             return False
-        return age > self.workspace.service.process_seconds or self._others_wait()
+        return age > self.workspace.service.process_seconds or (age > SHARE_SECONDS and self._others_wait())
 
     def _may_linger(self) -> bool:
         idle = time.monotonic() - self._idle_since

@@ -24,7 +24,7 @@ from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from storage.visits import forget_visits, running_since, take_over
+from storage.visits import database_now, forget_visits, running_since, take_over
 
 log = logger(__name__)
 
@@ -34,7 +34,6 @@ TICK_SECONDS = 5.0
 ALERTS, DAILY = "* * * * * 30", "17 3 * * * 0"  # cron with seconds, last
 OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED, LOST)  # ends that say nothing against the visit
 OURS_AGAIN = timedelta(seconds=60)  # before a visit is made again that such an end cut short
-GRACE_SECONDS = 60.0  # beyond all limits of a visit, before its process is killed
 CLOCKS = 3  # jobs of the clock at once: a long one keeps the ticks from nothing
 LEAVING_SECONDS = (
     5.0  # how long a queue that cannot be served any more waits for its jobs: the visits go on without them
@@ -59,7 +58,7 @@ class Worker:
         service = self.workspace.service
         self.name = f"{service.machine}:{os.getpid()}:{process_start(os.getpid())}"
         self.nursery = Nursery(service, self._overdue)
-        self._visits: dict[str, asyncio.Task[None]] = {}
+        self._visits = {}
         self.keeper = Keeper(service, self.name, self.concurrency, lambda: self.nursery.hosts, self._outdated)
 
     @property
@@ -206,7 +205,7 @@ class Worker:
         for visit in take_over(
             catalog,
             host,
-            datetime.now(UTC),
+            database_now(catalog),
             most=None if ours else self.service.visit_attempts,
             why=ended.sentence,
             died=not ours,
@@ -218,14 +217,13 @@ class Worker:
     def _overdue(self, host: str) -> str | None:
         """Say that a visit of ours goes on for longer than it may, though its process should have ended it; None: it does not."""
         service = self.service
-        most = service.visit_seconds + service.timeout_seconds + service.page_timeout_seconds + service.stop_seconds
         try:
             begun = running_since(self.workspace.catalog, host, self.name)
         except StorageError:
             return None
         if begun is None:
             return None
-        limit = (begun.limit_seconds or service.visit_seconds) - service.visit_seconds + most + GRACE_SECONDS
+        limit = (begun.limit_seconds or service.visit_seconds) + service.stop_seconds + service.hung_seconds
         late = begun.running_seconds > limit
         return f"its visit went on for {begun.running_seconds:.0f} s, and its process did not end it" if late else None
 

@@ -124,6 +124,9 @@ class Service:
     worker_concurrency: int = _say(2, "hosts that one worker visits at once", at_least=1, at_most=1000)
     visit_attempts: int = _say(3, "a visit whose process died this often is parked for a person to look at", at_least=1)
     visit_again_seconds: float = _say(10.0, "before a visit is made again whose process died", at_least=0)
+    hung_seconds: float = _say(
+        120.0, "how long beyond its limit a visit may go on before its process is killed", at_least=0
+    )
     catch_up_visits: int = _say(100, "visits made up for at most after an outage, for each source", at_least=1)
     linger_seconds: float = _say(75.0, "how long a visited host's process waits for its next visit", at_least=0)
     process_seconds: float = _say(3600.0, "a host's process takes no more visits after this time", at_least=1)

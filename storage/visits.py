@@ -45,7 +45,7 @@ LOST_TIMES = 4  # how many more attempts are made where it was the machine that 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisitRow:
     """One visit. `attempt` counts the processes that began it; `detail` names the runs of those that did not end it ("runs"),
-    and how many of these died by themselves ("died").
+    and how many of these died by themselves ("died") or with their machine ("lost").
     """
 
     source_id: UUID
@@ -78,15 +78,6 @@ class FallenDue:
     watched: Watched
     at: datetime
     waits: bool  # an earlier visit of it still waits for a worker
-
-
-def set_due(connection: Connection, source_id: UUID, at: datetime | None) -> None:
-    """Say when a source is due next; None: not by itself."""
-    if at is None:
-        connection.execute(due.delete().where(due.c.source_id == source_id))
-        return
-    row = insert(due).values(source_id=source_id, at=at)
-    connection.execute(row.on_conflict_do_update(index_elements=["source_id"], set_={"at": at}))
 
 
 def fallen_due(connection: Connection, now: datetime, limit: int) -> list[FallenDue]:
@@ -180,7 +171,7 @@ def take_over(
     """Free a host's running visits whose process is gone, so that they are gone on with; as they are now.
 
     `died`: the process ended by itself, which counts against the visit: after `most` times it is parked. One whose machine
-    went away is parked after LOST_TIMES as many attempts. With `most` None none is parked. To be called by whoever holds
+    went away is parked after LOST_TIMES as many losses. With `most` None it is our own trouble, and counts for nothing. To be called by whoever holds
     the host, or with the name of the `worker` whose process is known to have ended.
     """
     running = select(visits).where(visits.c.host == host, visits.c.state == VisitState.RUNNING).with_for_update()
@@ -190,9 +181,10 @@ def take_over(
     with catalog.begin() as connection:
         for found in connection.execute(running).all():
             visit = _whole(found)
-            values = {**_again(visit, died), "reason": why, "not_before": now + wait}
-            deaths = values["detail"].get("died", 0)
-            if most is not None and (deaths >= most or visit.attempt >= LOST_TIMES * most):
+            counted = {"died": int(died), "lost": int(not died)} if most is not None else {}
+            values = {**_again(visit, **counted), "reason": why, "not_before": now + wait}
+            deaths, losses = (values["detail"].get(name, 0) for name in ("died", "lost"))
+            if most is not None and (deaths >= most or losses >= LOST_TIMES * most):
                 values |= {"state": VisitState.PARKED, "ended_at": now}
                 values["reason"] = (
                     f"parked after {visit.attempt} attempts, {deaths} of which ended their process: {why}"
@@ -291,9 +283,11 @@ def forget_visits(catalog: Catalog, before: datetime, limit: int = 10_000) -> in
         return connection.execute(visits.delete().where(key.in_(old))).rowcount
 
 
-def _again(visit: VisitRow, died: bool = False) -> dict[str, Any]:
+def _again(visit: VisitRow, **more: int) -> dict[str, Any]:
+    """Give the values of a visit that is to be gone on with; `more` is added to the counts of its detail."""
     runs = [str(one) for one in visit.earlier_runs] + ([str(visit.run_id)] if visit.run_id else [])
-    detail = {**visit.detail, "runs": runs, "died": visit.detail.get("died", 0) + died}
+    counts = {name: visit.detail.get(name, 0) + count for name, count in more.items()}
+    detail = {**visit.detail, "runs": runs, **counts}
     return {"state": VisitState.DUE, "worker": None, "run_id": None, "detail": detail}
 
 

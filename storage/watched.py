@@ -95,7 +95,7 @@ def put_changes(catalog: Catalog, changes: Sequence[Change]) -> list[Watched]:
                 connection.execute(update(sources).where(sources.c.id == there.id).values(values))
         _put_watches(connection, [one.watch for one in made])
         dues = {one.source.id: change.due_at for one, change in zip(made, changes, strict=True) if not change.keeps_due}
-        _put_dues(connection, dues)
+        put_dues(connection, dues)
         tellings = [
             events.Telling(change.event, one.source.slug, None, change.detail)
             for one, change in zip(made, changes, strict=True)
@@ -119,7 +119,7 @@ def put_watch(catalog: Catalog, row: WatchRow) -> None:
 def put_due(catalog: Catalog, source_id: UUID, at: datetime | None) -> None:
     """Write when a source is due next; None: no more."""
     with catalog.begin() as connection:
-        _put_dues(connection, {source_id: at})
+        put_dues(connection, {source_id: at})
 
 
 def _put_watches(connection: Connection, rows: Sequence[WatchRow]) -> None:
@@ -130,7 +130,8 @@ def _put_watches(connection: Connection, rows: Sequence[WatchRow]) -> None:
     )
 
 
-def _put_dues(connection: Connection, at: Mapping[UUID, datetime | None]) -> None:
+def put_dues(connection: Connection, at: Mapping[UUID, datetime | None]) -> None:
+    """Write when sources are due next; None: no more."""
     if ended := [source_id for source_id, moment in at.items() if moment is None]:
         connection.execute(delete(due).where(due.c.source_id.in_(ended)))
     if rows := [{"source_id": source_id, "at": moment} for source_id, moment in at.items() if moment is not None]:

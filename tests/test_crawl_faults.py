@@ -307,7 +307,7 @@ def test_what_arrives_after_the_end_of_a_run_leaves_no_open_file(tmp_path: Path)
                 wait_until(lambda: list((osint.home / "spool" / "sealed").glob("*.manifest.json")))
                 go.set()
                 with contextlib.suppress(AssertionError):
-                    wait_until(lambda: list((osint.home / "spool" / "open").glob("*.open")), 1)
+                    wait_until(lambda: list((osint.home / "spool" / "open").glob("*.open")), 2)
             out, err = crawl.communicate(timeout=PATIENCE_SECONDS)
             assert "Traceback" not in err, err
             assert out, f"no summary, exit code {crawl.returncode}: {err}"

@@ -153,7 +153,7 @@ def test_names_are_the_proxys_business_and_an_unknown_exit_is_never_replaced(tri
         assert row["verdict"] == "content" and "затрымалі" in row["posts"][0]["text"]
         assert url in asked
         asked.clear()
-        assert "exit exit-1 cannot be used" in trial.say(url, "--proxy", "exit-1", code=1, **through) and asked == []
+        assert "no exit called exit-1" in trial.say(url, "--proxy", "exit-1", code=2, **through) and asked == []
         row = trial(url, "--proxy", "direct", code=1, **through)
         assert row["verdict"] == "failed" and asked == []
     finally:

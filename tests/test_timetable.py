@@ -25,10 +25,9 @@ from storage.visits import (
     forget_visits,
     last_visits,
     put_back,
-    set_due,
     take_over,
 )
-from storage.watched import CatchUp, WatchRow, one_watched, put_watch
+from storage.watched import CatchUp, WatchRow, one_watched, put_dues, put_watch
 
 NOW = datetime(2026, 11, 25, 12, 0, 2, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -47,7 +46,7 @@ def watched(catalog: Catalog, name: str, since: datetime, **more) -> UUID:
         catalog, WatchRow(**{"source_id": row.id, "added_at": NOW, "changed_at": NOW, "schedule": "* * * * *", **more})
     )
     with catalog.begin() as connection:
-        set_due(connection, row.id, since)
+        put_dues(connection, {row.id: since})
     return row.id
 
 
@@ -252,3 +251,14 @@ def test_our_own_trouble_parks_no_visit(catalog: Catalog) -> None:
         assert claim(catalog, "a.example", "m:1:1", NOW)
         take_over(catalog, "a.example", NOW, most=None, why="no space left for the spool", died=False)
     assert states(catalog, source) == [("due", "12:00")]
+
+
+def test_what_was_put_back_often_is_parked_by_no_single_loss(catalog: Catalog) -> None:
+    watched(catalog, "a", NOW)
+    look(catalog)
+    for _ in range(30):
+        visit = claim(catalog, "a.example", "m:1:1", NOW)
+        assert visit and put_back(catalog, visit, not_before=NOW, reason="its worker was stopped")
+    assert claim(catalog, "a.example", "m:1:1", NOW)
+    (one,) = take_over(catalog, "a.example", NOW, most=3, why="gone", died=False)
+    assert one.state is VisitState.DUE

@@ -290,3 +290,79 @@ def test_a_worker_that_is_stopped_twice_blames_no_visit(tmp_path: Path) -> None:
         worker.wait(30)
         (visit,) = cluster.visits()
         assert visit["state"] in ("due", "running") and not visit["detail"].get("died"), visit
+
+
+def test_a_busy_host_makes_room_when_its_process_has_had_its_time(tmp_path: Path) -> None:
+    """One place, forty visits of one host and one of another: the other is visited before the forty are done."""
+    settings = {"OSINT_PROCESS_SECONDS": "1", "OSINT_DELAY_SECONDS": "0"}
+    with (
+        ManyChannels(tmp_path / "channels", hosts=2, channels=41, every_seconds=3600) as channels,
+        Cluster(tmp_path, **settings) as cluster,
+    ):
+        cluster.watch(channels.url(1, number) for number in range(40))
+        cluster.watch([channels.url(2, 40)])
+        cluster.start("m1", "--concurrency", "1")
+        wait_for(cluster.ended, PATIENCE, cluster.visits)
+        by_host = {
+            host: [one["started_at"] for one in cluster.visits() if one["host"] == host]
+            for host in ("127.0.0.1", "127.0.0.2")
+        }
+        assert max(by_host["127.0.0.2"]) < max(by_host["127.0.0.1"]), by_host
+        assert {one["state"] for one in cluster.visits()} == {"done"}
+        assert cluster.stop("m1") == 0
+
+
+def test_a_hung_process_is_killed_and_its_visit_parked_with_the_reason(tmp_path: Path) -> None:
+    settings = {
+        "OSINT_VISIT_SECONDS": "1",
+        "OSINT_HUNG_SECONDS": "1",
+        "OSINT_STOP_SECONDS": "0.5",
+        "OSINT_VISIT_ATTEMPTS": "1",
+        "OSINT_WORKER_GONE_SECONDS": "60",
+    }
+    held = Held()
+    with RawServer({"/slow": held}) as server, Cluster(tmp_path, **settings) as cluster:
+        cluster.watch([f"{server.url}/slow"], spider="page")
+        worker = cluster.start("m1")
+        wait_for(lambda: server.asked("/slow"), PATIENCE, lambda: cluster.said("m1"))
+        (visiting,) = [one for one in children_of(worker.pid) if os.getsid(one.pid) == one.pid]
+        visiting.send_signal(signal.SIGSTOP)  # as C code that does not come back
+        wait_for(cluster.ended, PATIENCE, lambda: (cluster.visits(), cluster.said("m1")))
+        (visit,) = cluster.visits()
+        assert visit["state"] == "parked" and "did not end it" in visit["reason"], visit
+        assert cluster.stop("m1") == 0
+
+
+def test_a_process_that_loses_its_hold_of_the_host_stops_and_the_visit_is_made_again(tmp_path: Path) -> None:
+    held = Held()
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'osint-pipeline host lock'"
+    with RawServer({"/slow": held}) as server, Cluster(tmp_path, OSINT_STOP_SECONDS="1") as cluster:
+        cluster.watch([f"{server.url}/slow"], spider="page")
+        cluster.start("m1")
+        wait_for(lambda: server.asked("/slow"), PATIENCE, lambda: cluster.said("m1"))
+        assert cluster.rows(ended)
+        wait_for(lambda: len(server.asked("/slow")) == 2, PATIENCE, lambda: (cluster.visits(), cluster.said("m1")))
+        assert "the hold of the host is lost" in cluster.said("m1")
+        held.free = True
+        wait_for(cluster.ended, PATIENCE, cluster.visits)
+        (visit,) = cluster.visits()
+        assert (visit["state"], visit["outcome"], visit["attempt"]) == ("done", "complete", 2), visit
+        assert cluster.stop("m1") == 0
+
+
+def test_housekeeping_goes_on_after_what_it_could_not_do(tmp_path: Path) -> None:
+    """While a catalogue is being made again nothing else may use it; afterwards all goes on as before."""
+    settings = {"OSINT_UPLOAD_EVERY_SECONDS": "0.5", "OSINT_LINGER_SECONDS": "0"}
+    with RawServer({"/one": PAGE}) as server, Cluster(tmp_path, **settings) as cluster:
+        cluster.start("m1")
+        wait_for(lambda: cluster.rows("SELECT 1 FROM machines"), PATIENCE, lambda: cluster.said("m1"))
+        cluster.catalog.begin_rebuilding()
+        wait_for(lambda: "is being made again" in cluster.said("m1"), PATIENCE, lambda: cluster.said("m1"))
+        cluster.catalog.end_rebuilding()
+        cluster.watch([f"{server.url}/one"], spider="page")
+        wait_for(
+            lambda: cluster.rows("SELECT 1 FROM warc_files WHERE state = 'preserved'"),
+            PATIENCE,
+            lambda: (cluster.visits(), cluster.said("m1")),
+        )
+        assert cluster.stop("m1") == 0

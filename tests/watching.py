@@ -19,8 +19,7 @@ from storage.catalog import Catalog
 from storage.embedded_postgres import EmbeddedPostgres
 from storage.embedded_store import EmbeddedStore
 from storage.rows import SourceRow
-from storage.visits import set_due
-from storage.watched import WatchRow, put_watch
+from storage.watched import WatchRow, put_dues, put_watch
 from tests.commands import Osint, kill_group
 
 
@@ -95,7 +94,7 @@ class Cluster:
             watch = WatchRow(source_id=stored.id, added_at=now, changed_at=now, schedule=schedule, **more)
             put_watch(self.catalog, watch)
             with self.catalog.begin() as connection:
-                set_due(connection, stored.id, now)
+                put_dues(connection, {stored.id: now})
             rows.append(stored)
         return rows
 
