@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from storage.names import series_of  # noqa: E402
-from storage.visits import set_due  # noqa: E402
+from storage.watched import put_dues  # noqa: E402
 from tests.manychannels import ManyChannels  # noqa: E402
 from tests.watching import Cluster, wait_for  # noqa: E402
 
@@ -54,14 +54,12 @@ def watch_for(folder: Path, minutes: int, linger_seconds: float) -> list[Lag]:
         first += timedelta(minutes=1) * (first - datetime.now(UTC) < timedelta(seconds=20))
         rows = cluster.watch(channels.urls(), "* * * * *")
         with cluster.catalog.begin() as connection:
-            for row in rows:
-                set_due(connection, row.id, first)
+            put_dues(connection, {row.id: first for row in rows})
         cluster.start("m1")
         wait_for(lambda: cluster.rows("SELECT 1 FROM machines"), 60, lambda: cluster.said("m1"))
         time.sleep((first - datetime.now(UTC)).total_seconds() + 60 * minutes - 5)
         with cluster.catalog.begin() as connection:
-            for row in rows:
-                set_due(connection, row.id, None)
+            put_dues(connection, {row.id: None for row in rows})
         wait_for(cluster.ended, 60, cluster.visits)
         visits = cluster.rows(_VISITS)
         missed = [row for row in cluster.visits() if row["state"] != "done"]

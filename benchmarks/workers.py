@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 from osint_pipeline.source import host_of  # noqa: E402
 from storage.rows import SourceRow  # noqa: E402
-from storage.visits import ask_now, set_due  # noqa: E402
+from storage.visits import ask_now  # noqa: E402
+from storage.watched import put_dues  # noqa: E402
 from tests.manychannels import ManyChannels  # noqa: E402
 from tests.watching import Cluster, wait_for  # noqa: E402
 
@@ -66,8 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     ):
         sources = cluster.watch(channels.urls())
         with cluster.catalog.begin() as connection:
-            for one in sources:
-                set_due(connection, one.id, None)
+            put_dues(connection, {one.id: None for one in sources})
         make_round(cluster, sources, max(given.workers))
         print(
             "| workers | visits/min | ratio | seconds | the first began after s | idle |\n|---:|---:|---:|---:|---:|---:|"
