@@ -13,11 +13,15 @@ from types import FrameType
 from typing import Any, Protocol
 from uuid import UUID
 
+from osint_pipeline.hostturn import HostTurn
+from osint_pipeline.logs import logger
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.shared import SharedWarcs
 from osint_pipeline.source import Source, host_of
 from osint_pipeline.stopping import INTERRUPTED, SIGNALS, arm, last_call
 from osint_pipeline.workspace import Workspace
+
+log = logger(__name__)
 
 CLOSING_SECONDS = 1.5  # for the browser, once the run has ended
 END_SECONDS = 3.0  # for the end of a run that was interrupted, after OSINT_STOP_SECONDS
@@ -43,11 +47,15 @@ class Feed(Protocol):
 class Listed:
     """A feed of sources that are known from the start."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], turn: HostTurn) -> None:
         self.left, self.summaries, self._stopped = deque(sources), list[Summary](), False
+        self._turn = turn
 
     def take(self) -> Source | None:
-        return self.left[0] if self.left and not self._stopped else None
+        if not self.left or self._stopped:
+            return None
+        self._turn.come_to(host_of(self.left[0].url))
+        return None if self._stopped else self.left[0]
 
     def began(self, run: UUID) -> None:
         self.left.popleft()
@@ -57,6 +65,7 @@ class Listed:
 
     def stop(self) -> None:
         self._stopped = True
+        self._turn.stop()
 
 
 def crawl_sources(
@@ -74,8 +83,12 @@ def crawl_sources(
     `drains`: bring WARCs to the store already while the spool fills. `warcs`: what the runs append to instead of WARCs of
     their own; the caller closes it. To be called once in a process.
     """
-    feed = Listed(sources)
-    crawl_feed(workspace, feed, limit=limit, since=since, progress=progress, drains=drains, warcs=warcs)
+    turn = HostTurn(workspace.catalog, workspace.service.host_wait_seconds, log.warning)
+    feed = Listed(sources, turn)
+    try:
+        crawl_feed(workspace, feed, limit=limit, since=since, progress=progress, drains=drains, warcs=warcs)
+    finally:
+        turn.leave()
     return feed.summaries + [unvisited(workspace, source, warcs) for source in feed.left]
 
 

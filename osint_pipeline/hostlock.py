@@ -1,21 +1,34 @@
 """One process at a time for a host, on all machines: an advisory lock of the database, held as long as its connection."""
 
+import threading
+import time
 from types import TracebackType
 from typing import Self
 
 import psycopg
+from sqlalchemy import text
 
-from storage.catalog import Catalog
+from storage.catalog import Catalog, connection_options
 from storage.errors import DatabaseUnavailable
 
-_HOSTS = 7421005  # what the hash of a host begins with: 64 bits of it are the lock's number
+POLL_SECONDS = 0.5
+_HOSTS, _WANTED = 7421005, 7421006  # what the hash of a host begins with: 64 bits of it are the number of a lock
 _QUICKLY_MISSING = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15000}
-_QUICKLY_MISSED = {
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "3",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "15000",
-}  # the server lets go of the lock within 15 seconds of a machine that vanished
+_TRY, _WANT, _UNWANT = (
+    f"SELECT {act}(hashtextextended(%s, %s))"
+    for act in ("pg_try_advisory_lock", "pg_advisory_lock_shared", "pg_advisory_unlock_shared")
+)
+_IS_WANTED = text(
+    "SELECT EXISTS (SELECT 1 FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE locktype = 'advisory' "
+    "AND d.datname = current_database() AND objsubid = 1 "
+    "AND (classid::bigint << 32 | objid::bigint) = hashtextextended(:host, :wanted))"
+)
+
+
+def is_wanted(catalog: Catalog, host: str) -> bool:
+    """Tell whether a crawl by hand waits for a host."""
+    with catalog.begin() as connection:
+        return bool(connection.scalar(_IS_WANTED, {"host": host, "wanted": _WANTED}))
 
 
 class HostLock:
@@ -26,26 +39,31 @@ class HostLock:
         self.held = True
 
     @classmethod
-    def take(cls, catalog: Catalog, host: str) -> Self | None:
-        """Take a host; None where another process has it. Raises DatabaseUnavailable."""
-        url = catalog.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        options = " ".join(f"-c {name}={value}" for name, value in _QUICKLY_MISSED.items())
+    def take(
+        cls,
+        catalog: Catalog,
+        host: str,
+        *,
+        seconds: float = 0,
+        wants: bool = False,
+        stopped: threading.Event | None = None,
+    ) -> Self | None:
+        """Take a host, waiting so long for the process that has it; None where it keeps it. Raises DatabaseUnavailable.
+
+        `wants`: that process is to make room after the visit under way. `stopped` ends the waiting.
+        """
         try:
-            connection = psycopg.connect(
-                url,
-                autocommit=True,
-                options=options,
-                application_name="osint-pipeline host lock",
-                connect_timeout=10,
-                **_QUICKLY_MISSING,  # type: ignore[arg-type]
-            )
-            row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, %s))", (host, _HOSTS)).fetchone()
+            connection = _connect(catalog)
+            try:
+                if _taken(connection, host, time.monotonic() + seconds, wants, stopped or threading.Event()):
+                    return cls(connection)
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+            return None
         except psycopg.Error as error:
             raise DatabaseUnavailable(catalog.where, str(error).strip()) from error
-        if row and row[0]:
-            return cls(connection)
-        connection.close()
-        return None
 
     def __enter__(self) -> Self:
         return self
@@ -61,3 +79,30 @@ class HostLock:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.held = False
         self._connection.close()
+
+
+def _connect(catalog: Catalog) -> psycopg.Connection:
+    return psycopg.connect(
+        catalog.engine.url.set(drivername="postgresql").render_as_string(hide_password=False),
+        autocommit=True,
+        options=connection_options(catalog.engine.url),
+        application_name="osint-pipeline host lock",
+        connect_timeout=10,
+        **_QUICKLY_MISSING,  # type: ignore[arg-type]
+    )
+
+
+def _taken(connection: psycopg.Connection, host: str, until: float, wants: bool, stopped: threading.Event) -> bool:
+    wanted = False
+    while True:
+        row = connection.execute(_TRY, (host, _HOSTS)).fetchone()
+        if row and row[0]:
+            if wanted:
+                connection.execute(_UNWANT, (host, _WANTED))
+            return True
+        if time.monotonic() > until or stopped.is_set():
+            return False
+        if wants and not wanted:
+            connection.execute(_WANT, (host, _WANTED))
+            wanted = True
+        stopped.wait(POLL_SECONDS)

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from osint_pipeline.crawling import crawl_feed
 from osint_pipeline.errors import Exit, UserError, explain
-from osint_pipeline.hostlock import HostLock
+from osint_pipeline.hostlock import HostLock, is_wanted
 from osint_pipeline.logs import configure, logger
 from osint_pipeline.outcome import Summary
 from osint_pipeline.shared import SharedWarcs
@@ -23,7 +23,6 @@ from osint_pipeline.source import Source, watched_source
 from osint_pipeline.stopping import INTERRUPTED, ORDERLY_SECONDS, arm
 from osint_pipeline.workspace import Workspace
 from settings.service import load
-from storage.catalog import Catalog
 from storage.errors import StorageError
 from storage.visits import VisitRow, VisitState, began, claim, database_now, finish, put_back, take_over
 from storage.watched import one_watched
@@ -75,7 +74,7 @@ def _make_visits(order: Order) -> int:
     service = load().service
     configure(service, kind="run")
     with Workspace(service) as workspace:
-        lock = _wait_for(workspace.catalog, order.host)
+        lock = HostLock.take(workspace.catalog, order.host, seconds=LOCK_SECONDS)
         if lock is None:
             return BUSY
         with lock:
@@ -92,14 +91,6 @@ def _make_visits(order: Order) -> int:
                 if feed.stopped:  # otherwise the worker finds what was taken, and counts it
                     feed.give_back()
             return Exit.INTERRUPTED if feed.stopped else Exit.COMPLETE
-
-
-def _wait_for(catalog: Catalog, host: str) -> HostLock | None:
-    """Take a host, waiting a little for a process that is ending; None where another keeps it."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while (lock := HostLock.take(catalog, host)) is None and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-    return lock
 
 
 class HostFeed:
@@ -207,7 +198,9 @@ class HostFeed:
         age = time.monotonic() - self._begun_at
         if not self.made:
             return False
-        return age > self.workspace.service.process_seconds or (age > SHARE_SECONDS and self._others_wait())
+        if age > self.workspace.service.process_seconds or is_wanted(self.catalog, self.order.host):
+            return True
+        return age > SHARE_SECONDS and self._others_wait()
 
     def _may_linger(self) -> bool:
         idle = time.monotonic() - self._idle_since
@@ -215,7 +208,8 @@ class HostFeed:
 
     def _others_wait(self) -> bool:
         with self.catalog.begin() as connection:
-            return bool(connection.scalar(_OTHERS_WAIT))
+            jobs = bool(connection.scalar(_OTHERS_WAIT))
+        return jobs or is_wanted(self.catalog, self.order.host)
 
 
 def _end_with(alive: Connection) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.fetch.guard import Guard, read_networks
 from osint_pipeline.logs import logger
+from osint_pipeline.namesake import connection_name, refuse_namesake
 from settings.service import Service, private_folder
 from storage.ownership import Claim, Owner
 from storage.spool import Spool
@@ -71,6 +72,7 @@ class Workspace:
     @property
     def spool(self) -> Spool:
         if self._spool is None:
+            refuse_namesake(self.catalog, self.service.machine)
             claim = self.claim
             claim.take(self.owner)
             self._left.append(claim.leave)
@@ -105,8 +107,8 @@ class Workspace:
         if self._catalog is None:
             from storage.catalog import Catalog
 
-            patience = self.service.database_connect_seconds
-            self._catalog = Catalog.open(self.database, connect_seconds=patience)
+            patience, name = self.service.database_connect_seconds, connection_name(self.service.machine)
+            self._catalog = Catalog.open(self.database, connect_seconds=patience, name=name)
             if not self.rebuilds and (since := self._catalog.rebuilding_since()):
                 what = f"the catalogue is being made again since {since:%Y-%m-%d %H:%M:%S}Z"
                 advice = "wait for `osint rebuild`; if it was interrupted, run it again: it begins anew"

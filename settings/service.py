@@ -128,6 +128,11 @@ class Service:
         120.0, "how long beyond its limit a visit may go on before its process is killed", at_least=0
     )
     catch_up_visits: int = _say(100, "visits made up for at most after an outage, for each source", at_least=1)
+    host_wait_seconds: float = _say(
+        30.0,
+        "how long `osint crawl` waits for another process that visits its host; then it goes on beside it",
+        at_least=0,
+    )
     linger_seconds: float = _say(75.0, "how long a visited host's process waits for its next visit", at_least=0)
     process_seconds: float = _say(3600.0, "a host's process takes no more visits after this time", at_least=1)
     crawl_memory_bytes: int = _say(

@@ -63,6 +63,19 @@ _FINGERPRINTS = """
 COPY (SELECT id, hash FROM fingerprints WHERE hash IS NOT NULL AND algorithm = %s AND (%s::text IS NULL OR version = %s)
 AND id >= %s ORDER BY id) TO STDOUT (FORMAT binary)
 """
+_CONNECTED = text(
+    "SELECT application_name, backend_start FROM pg_stat_activity "
+    "WHERE datname = current_database() AND starts_with(application_name, :prefix) ORDER BY backend_start"
+)
+_QUICKLY_MISSED = (  # a connection whose machine vanished is gone within 15 seconds
+    "-ctcp_keepalives_idle=5 -ctcp_keepalives_interval=3 -ctcp_keepalives_count=3 -ctcp_user_timeout=15000"
+)
+
+
+def connection_options(url: URL) -> str:
+    """Say what a connection is told at its start: that the server is to miss us quickly, then what the URL itself says."""
+    said = url.query.get("options", ())
+    return " ".join((_QUICKLY_MISSED, *((said,) if isinstance(said, str) else said)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +119,18 @@ class Catalog:
         self.engine = engine
 
     @classmethod
-    def open(cls, url: str, *, schema: str | None = None, connect_seconds: int = 10) -> Self:
+    def open(
+        cls, url: str, *, schema: str | None = None, connect_seconds: int = 10, name: str = "osint-pipeline"
+    ) -> Self:
         """Connect, and bring the tables (of a schema, if one is named) to the newest migration, one process at a time.
 
-        Raises DatabaseUnavailable, and SchemaTooNew if a newer program has been here.
+        `name` stands in the server's list of connections. Raises DatabaseUnavailable, and SchemaTooNew if a newer program
+        has been here.
         """
-        more = {"options": f"-csearch_path={schema}"} if schema else {}
-        engine = create_engine(
-            _driver_url(url),
-            pool_size=2,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": connect_seconds, "application_name": "osint-pipeline", **more},
-        )
+        address = _driver_url(url)
+        options = connection_options(address) + (f" -csearch_path={schema}" if schema else "")
+        arguments = {"connect_timeout": connect_seconds, "application_name": name, "options": options}
+        engine = create_engine(address, pool_size=2, pool_pre_ping=True, connect_args=arguments)
         catalog = cls(engine)
         try:
             with catalog.begin() as connection:
@@ -126,6 +139,12 @@ class Catalog:
             engine.dispose()
             raise
         return catalog
+
+    def connected(self, prefix: str) -> list[tuple[str, datetime]]:
+        """List connections to this database by name, those that begin so: name, and since when."""
+        with self.begin() as connection:
+            found = connection.execute(_CONNECTED, {"prefix": prefix})
+            return [(row.application_name, row.backend_start) for row in found]
 
     @property
     def where(self) -> str:

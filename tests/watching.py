@@ -72,6 +72,7 @@ class Cluster:
     def stop(self, name: str, seconds: float = 30) -> int:
         """End a machine's worker in order; its exit code."""
         worker = self.workers.pop(name)
+        wait_for(lambda: f"worker {name}:{worker.pid}:" in self.said(name) or worker.poll() is not None, seconds)
         worker.send_signal(signal.SIGTERM)
         return worker.wait(seconds)
 
