@@ -6,7 +6,8 @@ The captures are made by the real run, writer, journal, catalogue and embedded s
 wire is left out. A capture is a page of 4 kB with one post, or a picture of 20 kB that every third page names. One payload in
 five is one that the archive has. 200 sources on 20 hosts, runs of 50 captures. A step's figures are those of the
 10,000 captures that come when there are so many. `--multiplied N` then makes the catalogue as large as N captures would,
-by copies that are days older (benchmarks/multiply.py), and makes 10,000 more captures.
+by copies that are days older (benchmarks/multiply.py), and makes 10,000 more captures. `--beside N` then makes an archive of
+10,000 captures beside it, and lets both grow in turn, N times by 1,000 captures: the ratio of each pair is of one minute.
 """
 
 import argparse
@@ -226,6 +227,35 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def cpu_of(archive: Archive, captures: int) -> tuple[float, float]:
+    """CPU milliseconds of a capture while so many are made: ours, and PostgreSQL's."""
+    own, server = own_seconds(archive.workspace), server_seconds(archive.home)
+    archive.grow(archive.made + captures)
+    spent = own_seconds(archive.workspace) - own, server_seconds(archive.home) - server
+    return 1000 * spent[0] / captures, 1000 * spent[1] / captures
+
+
+def in_turn(large: Archive, small: Archive, rounds: int) -> None:
+    """Let two archives grow in turn, and print what a capture costs in each."""
+    small.grow(WINDOW)
+    there = small.made, large.made + large.copied
+    pairs = []
+    for number in range(rounds):
+        turns = (small, large) if number % 2 else (large, small)
+        costs = {archive.home: cpu_of(archive, 1000) for archive in turns}
+        pairs.append((costs[small.home], costs[large.home]))
+    print("\n| captures | CPU ms of a capture | PostgreSQL's | together |\n|---:|---:|---:|---:|")
+    for place, count in enumerate(there):
+        ours, theirs = (statistics.median(pair[place][part] for pair in pairs) for part in (0, 1))
+        both = statistics.median(sum(pair[place]) for pair in pairs)
+        print(f"| {count:,} | {ours:.2f} | {theirs:.2f} | {both:.2f} |")
+    ratios = sorted(sum(large) / sum(small) for small, large in pairs)
+    print(
+        f"\nratio of the pairs: median {statistics.median(ratios):.2f}, {ratios[0]:.2f} to {ratios[-1]:.2f} (n = {rounds})",
+        flush=True,
+    )
+
+
 class Table:
     """Prints a row for each step, beside the first."""
 
@@ -285,6 +315,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--captures", type=int, default=10_000)
     parser.add_argument("--steps", type=lambda given: [int(one) for one in given.split(",")])
     parser.add_argument("--multiplied", type=int, default=0)
+    parser.add_argument("--beside", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path(os.environ.get("TMPDIR", "/var/tmp")))
     given = parser.parse_args(arguments)
     steps = sorted(given.steps or [given.captures])
@@ -305,6 +336,9 @@ def main(arguments: Sequence[str]) -> None:
             took = time.monotonic() - begun
             table.step()
             print(f"\n{archive.copied:,} of them copied within the catalogue in {took:.0f} s")
+        if given.beside:
+            with archive_in(Path(folder) / "small") as small:
+                in_turn(archive, small, given.beside)
         print(f"\nload {os.getloadavg()[0]:.1f}")
 
 
