@@ -24,13 +24,14 @@ from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from storage.visits import database_now, forget_visits, running_since, take_over
+from storage.visits import database_now, forget_visits, running_since, seconds_to_next, take_over
 
 log = logger(__name__)
 
 CRAWL, CLOCK = "crawl", "clock"  # the queues: one job for each host that has visits; what looks after the others
 QUEUES = (CRAWL, CLOCK)
 TICK_SECONDS = 5.0
+TICK_LEAST_SECONDS = 0.2  # between two looks where something falls due all the time
 ALERTS, DAILY = "* * * * * 30", "17 3 * * * 0"  # cron with seconds, last
 OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED, LOST)  # ends that say nothing against the visit
 OURS_AGAIN = timedelta(seconds=60)  # before a visit is made again that such an end cut short
@@ -110,7 +111,7 @@ class Worker:
         async with app.open_async():
             serving = {asyncio.create_task(self._one_queue(app, queue)) for queue in self.queues}
             if CLOCK in self.queues:
-                serving.add(asyncio.create_task(self._clock(app)))
+                serving.add(asyncio.create_task(self._clock(app, catalog)))
             stopping = asyncio.create_task(self._stop.wait())
             try:
                 await asyncio.wait({*serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,10 +170,15 @@ class Worker:
             await asyncio.to_thread(catalog.sweep_scratch)
             await app.job_manager.delete_old_jobs(nb_hours=24, include_failed=True, include_cancelled=True)
 
-    async def _clock(self, app: procrastinate.App) -> None:
-        """Have the clock looked at every few seconds, and dead workers' jobs freed; a clock that steps delays it by no more."""
+    async def _clock(self, app: procrastinate.App, catalog: Catalog) -> None:
+        """Have the clock looked at when a source falls due, and every few seconds; a clock that steps delays it by no more.
+
+        Dead workers' jobs are freed each time.
+        """
         while True:
-            await asyncio.sleep(TICK_SECONDS - time.time() % TICK_SECONDS)
+            next_due = await asyncio.to_thread(seconds_to_next, catalog)
+            pause = TICK_SECONDS - time.time() % TICK_SECONDS
+            await asyncio.sleep(pause if next_due is None else min(pause, max(TICK_LEAST_SECONDS, next_due)))
             await rescue(app, self.service.worker_gone_seconds)
             with suppress(exceptions.AlreadyEnqueued):
                 await app.configure_task("tick", queueing_lock="tick", queue=CLOCK).defer_async()

@@ -34,6 +34,7 @@ class Why(StrEnum):
     NOW = "now"  # a person
 
 
+_TO_NEXT = text("SELECT extract(epoch FROM min(at) - clock_timestamp()) FROM due WHERE at > clock_timestamp()")
 _MORE_URGENT = text("""
 UPDATE procrastinate_jobs AS j SET priority = v.priority FROM (
     SELECT host, max(priority) AS priority FROM visits WHERE state = 'due' AND not_before <= :now GROUP BY host
@@ -93,6 +94,13 @@ def fallen_due(connection: Connection, now: datetime, limit: int) -> list[Fallen
         .with_for_update(of=due, skip_locked=True)
     )
     return [FallenDue(watched_from(row), row.due_at, row.waits) for row in connection.execute(query)]
+
+
+def seconds_to_next(catalog: Catalog) -> float | None:
+    """Tell how long it is until the next source falls due, by the database's clock; None where none does."""
+    with catalog.begin() as connection:
+        found = connection.scalar(_TO_NEXT)
+    return None if found is None else float(found)
 
 
 def add_visits(connection: Connection, rows: Sequence[VisitRow]) -> list[UUID]:

@@ -25,6 +25,7 @@ from storage.visits import (
     forget_visits,
     last_visits,
     put_back,
+    seconds_to_next,
     take_over,
 )
 from storage.watched import CatchUp, WatchRow, one_watched, put_dues, put_watch
@@ -70,6 +71,16 @@ def test_a_due_time_becomes_one_visit_however_many_look(catalog: Catalog) -> Non
     assert all(len(states(catalog, source)) == 1 for source in sources)
     hosts = look(catalog, NOW + MINUTE)
     assert len(hosts) == 50 and {priority for _, priority in hosts} == {0}
+
+
+def test_it_is_known_how_long_nothing_falls_due(catalog: Catalog) -> None:
+    assert seconds_to_next(catalog) is None
+    now = database_now(catalog)
+    watched(catalog, "overdue", now - MINUTE)
+    assert seconds_to_next(catalog) is None  # a look is under way for it
+    watched(catalog, "later", now + 60 * MINUTE)
+    watched(catalog, "soon", now + MINUTE)
+    assert 0 < (seconds_to_next(catalog) or 0) <= 60
 
 
 def test_while_a_visit_waits_the_next_is_merged_into_it_and_said_to_be(catalog: Catalog) -> None:
