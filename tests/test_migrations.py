@@ -54,6 +54,7 @@ ROWS = {
         "INSERT INTO totals VALUES ('runs', 'complete', 1)",
         "INSERT INTO counted VALUES (:at, 0)",
     ),
+    "0004": ("INSERT INTO walls VALUES ('vk.com', 'direct', 'wire', 'challenge', 'VK''s check', :at, :at, 3)",),
 }
 NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert")
 
