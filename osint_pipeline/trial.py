@@ -21,7 +21,13 @@ from spiders.site import SiteSpider
 from storage.rows import SourceRow
 from storage.watched import Watched, WatchRow
 
-SAID_BY_FAILURE = (Verdict.CONTENT, Verdict.PARTIAL, Verdict.EMPTY, Verdict.SHELL, Verdict.UNDECIDED)  # it says more than they
+SAID_BY_FAILURE = (
+    Verdict.CONTENT,
+    Verdict.PARTIAL,
+    Verdict.EMPTY,
+    Verdict.SHELL,
+    Verdict.UNDECIDED,
+)  # it says more than they
 _SITES: dict[str, type[SiteSpider]] = {"telegram": TelegramSpider, "news": NewsSpider}
 _CODES = {
     Verdict.CONTENT.value: Exit.COMPLETE,

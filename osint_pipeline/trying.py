@@ -30,7 +30,7 @@ from osint_pipeline.way import way_of
 from settings.exits import Exit
 from settings.service import Service
 from spiders.page import LayoutChanged
-from spiders.site import asked_for, head_of
+from spiders.site import HEAD, asked_for, head_of
 from spiders.verdict import judge_answer, needs_browser
 from storage.exchange import Exchange, RecordRef, RecordType, Resource, Truncated
 from storage.ids import new_id
@@ -116,6 +116,7 @@ class TrialHandler(BaseDownloadHandler):
             seen = await browser.fetch(request.url, new_id(), self.sink, **limits)  # type: ignore[arg-type]
         if seen.main is None or seen.status is None:
             raise FetchFailed(request.url, seen.failure or "; ".join(seen.omissions) or "the page did not load")
+        request.meta[HEAD] = seen.head
         headers = {"Content-Type": "text/html; charset=utf-8"}
         return HtmlResponse(
             seen.final_url, status=seen.status, headers=headers, body=seen.html.encode(), encoding="utf-8"

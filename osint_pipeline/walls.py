@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from osint_pipeline.source import host_of
+from osint_pipeline.workspace import Workspace
 from spiders.page import Verdict
 from storage.catalog import Catalog
 from storage.rows import CaptureKind, CaptureRow, CaptureState
@@ -82,7 +83,7 @@ class Walls:
             host=host,
             exit=self.exit,
             fetcher=fetcher,
-            verdict=row.verdict or "",
+            verdict=row.verdict or Verdict.UNDECIDED.value,
             reason=row.reason,
             since=at,
             last_at=at,
@@ -90,5 +91,13 @@ class Walls:
         )
 
 
+def walls_of(workspace: Workspace, url: str) -> list[Wall]:
+    """List the walls that stand before a source's host now."""
+    since = datetime.now(UTC) - timedelta(hours=workspace.service.wall_hours)
+    with workspace.catalog.begin() as connection:
+        return walls_since(connection, since, host=host_of(url))
+
+
 def _is_wall(row: CaptureRow) -> bool:
-    return row.state is CaptureState.REFUSED and row.verdict is not None
+    """A refusal of the server's own, whether its page says why or not; not that of robots.txt or of our guard."""
+    return row.state is CaptureState.REFUSED and (row.verdict is not None or row.status is not None)

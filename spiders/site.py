@@ -21,6 +21,7 @@ FILE_SUFFIXES = {".mp4", ".webm", ".m4v", ".mov", ".ogg", ".ogv", ".oga", ".mp3"
 MEDIA_PRIORITY = 10  # media addresses expire within hours: fetch them before more pages
 WITHOUT_FILE = {MediaKind.AVATAR}
 NOT_MODIFIED = 304
+HEAD = "osint_head"  # in a request's meta: the head that the browser saw, which is not this response's own
 STANDS = (Verdict.CONTENT, Verdict.PARTIAL, Verdict.EMPTY, Verdict.GONE)  # the page itself, not what stands before it
 
 
@@ -255,7 +256,9 @@ def _content_type(response: Response) -> str | None:
 
 
 def head_of(response: Response) -> list[tuple[str, str]]:
-    """The lines of an answer's head."""
+    """The fields of an answer's head as its server sent them."""
+    if HEAD in response.meta:
+        return list(response.meta[HEAD])
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, values in response.headers.items()

@@ -78,7 +78,7 @@ def walls_since(
 def rendering_refused(catalog: Catalog, source_id: object, url: str, *, since: datetime) -> bool:
     """Tell whether a source's last rendering of an address, since a moment, came upon a wall."""
     wanted = (
-        select(captures.c.state, captures.c.verdict)
+        select(captures.c.state, captures.c.verdict, captures.c.status)
         .where(func.left(captures.c.url, _INDEXED) == storable(url)[:_INDEXED], captures.c.url == storable(url))
         .where(captures.c.source_id == source_id, captures.c.kind == CaptureKind.RENDERED)
         .where(captures.c.captured_at >= since)
@@ -87,4 +87,4 @@ def rendering_refused(catalog: Catalog, source_id: object, url: str, *, since: d
     )
     with catalog.begin() as connection:
         last = connection.execute(wanted).one_or_none()
-    return last is not None and last.state == CaptureState.REFUSED and last.verdict is not None
+    return last is not None and last.state == CaptureState.REFUSED and (last.verdict or last.status) is not None

@@ -13,6 +13,7 @@ from osint_pipeline.errors import ExitUnusable
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.tap import WireLimits
 from osint_pipeline.fetch.wire import CAPTURE, RECORDS, WireFetcher
+from spiders.site import HEAD
 
 
 class RecordingHandler(BaseDownloadHandler):
@@ -99,6 +100,7 @@ class RecordingHandler(BaseDownloadHandler):
             )
         records = [one for one in page.records if one is not page.main]
         request.meta[RECORDS] = [*request.meta[RECORDS], *records, *([page.main] if page.main else ())]
+        request.meta[HEAD] = page.head
         if page.main is None or page.status is None:
             raise FetchFailed(request.url, page.failure or "; ".join(page.omissions) or "the page did not load")
         headers = {"Content-Type": "text/html; charset=utf-8"}
