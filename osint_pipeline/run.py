@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,8 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from osint_pipeline.conditions import Conditions, Given
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.errors import for_the_archive
+from osint_pipeline.fetch.redacting import Redacting
+from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.guarantees import last
 from osint_pipeline.history import COVERED, History, as_detail
+from osint_pipeline.identities import Identity, open_identity
+from osint_pipeline.identity_names import name_digest
 from osint_pipeline.journal import Journal
 from osint_pipeline.known import ArchiveKnown
 from osint_pipeline.logs import logger
@@ -84,6 +88,7 @@ class Run:
             "robots": source.robots,
             "render": source.render,
             "pages": list(source.pages),
+            "identity": name_digest(source.identity) if source.identity else None,
             "configuration": configuration(workspace.service),
             **noted(workspace, self.way, self.id),
         }
@@ -297,6 +302,16 @@ class Run:
             self._walled[wanted.url] = self._walled.get(wanted.url, 0) + 1
         elif wanted.kind == "rendered" and state is State.CAPTURED and verdict is not Verdict.SHELL:
             self.known_refusals += self._walled.pop(wanted.url, 0)
+
+    @cached_property
+    def identity(self) -> Identity | None:
+        """The login that the operator set for the source, None where there is none. Raises UserError where it cannot be had."""
+        return open_identity(self.workspace, self.source.identity) if self.source.identity else None
+
+    @cached_property
+    def browser_sink(self) -> Sink:
+        """What the browser gives its records to: nothing of the source's identity passes. Raises UserError as `identity`."""
+        return Redacting(self.recorder, self.identity.secrets) if self.identity else self.recorder
 
     def flush(self) -> None:
         """Sync and commit; see Recorder.flush."""

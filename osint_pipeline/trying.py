@@ -148,6 +148,8 @@ class TrialSpider(Spider):
 
     def _ask(self, url: str, *, rendered: bool) -> Request:
         self.trial.rendered = rendered
+        if rendered and self.trial.source.identity:
+            self.trial.notes.append("what only its identity is shown: a trial does not use it")
         meta: dict[str, Any] = {"osint_fetch": "browser" if rendered else "wire", RECORDS: []}
         return Request(url, callback=self.parse, errback=self.lose, meta=meta, dont_filter=True)
 

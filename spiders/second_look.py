@@ -4,6 +4,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from spiders.page import Page, Verdict
+from spiders.verdict import needs_browser
 
 
 class Walls(Protocol):
@@ -26,6 +27,7 @@ class SecondLook:
 
     def __init__(self) -> None:
         self.walls: Walls = NoWalls()
+        self.has_login = False  # whether the browser has one for this source
         self._asked: set[str] = set()
         self._waiting: dict[str, list[str]] = {}  # by host whose first walled page is with the browser
         self._open: set[str] = set()  # hosts whose walls opened for the browser
@@ -38,6 +40,10 @@ class SecondLook:
     def note(self, url: str) -> None:
         """Note that the browser is asked for an address."""
         self._asked.add(url)
+
+    def helps(self, page: Page) -> bool:
+        """Tell whether the browser may see more of a page than the wire did."""
+        return needs_browser(page) or (self.has_login and page.verdict in (Verdict.LOGIN_WALL, Verdict.NO_PREVIEW))
 
     def wanted(self, url: str, page: Page) -> bool:
         """Tell whether to ask the browser now for a page that the wire saw as a shell or a wall."""

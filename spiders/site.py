@@ -14,7 +14,7 @@ from scrapy.http import Response
 from spiders.known import Known, Missing, Nothing
 from spiders.page import LayoutChanged, Link, LinkKind, Media, MediaKind, Page, Verdict
 from spiders.second_look import SecondLook
-from spiders.verdict import judge_answer, needs_browser
+from spiders.verdict import judge_answer
 
 RENDER = ("never", "auto", "always")
 FILE_SUFFIXES = {".mp4", ".webm", ".m4v", ".mov", ".ogg", ".ogv", ".oga", ".mp3", ".m4a", ".jpg", ".png", ".webp"}
@@ -192,7 +192,12 @@ class SiteSpider(Spider):
         url, fetch = asked_for(response), response.meta["osint_fetch"]
         if fetch == "browser":
             yield from self.look_again(self.second_look.came(url, well=page.verdict in STANDS))
-        elif fetch == "wire" and self.render == "auto" and needs_browser(page) and self.second_look.wanted(url, page):
+        elif (
+            fetch == "wire"
+            and self.render == "auto"
+            and self.second_look.helps(page)
+            and self.second_look.wanted(url, page)
+        ):
             yield from self.look_again([url])
 
     def look_again(self, urls: list[str]) -> Iterator[Request]:

@@ -362,6 +362,7 @@ watches = Table(  # how a source is watched; one that was only crawled by hand h
     Column("paused_at", TIME),
     Column("paused_why", Text),
     Column("removed_at", TIME),
+    Column("identity", Text),
 )
 
 due = Table(  # when each watched source is to be visited next

@@ -1,4 +1,4 @@
-"""Walls: which hosts refused us lately, by the way out and the fetcher."""
+"""Walls: which hosts refused us lately, by the way out and the fetcher; the identity that a source is seen by."""
 
 from alembic import op
 
@@ -8,7 +8,8 @@ branch_labels = depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Make the table and the column."""
+    op.execute("ALTER TABLE watches ADD COLUMN identity TEXT")
     op.execute(
         "CREATE TABLE walls (host TEXT NOT NULL, exit TEXT NOT NULL, fetcher TEXT NOT NULL, verdict TEXT NOT NULL, "
         "reason TEXT, since TIMESTAMPTZ NOT NULL, last_at TIMESTAMPTZ NOT NULL, count BIGINT NOT NULL, "
@@ -18,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget the walls: they are met again."""
-    op.execute("DROP TABLE walls")
+    """Refuse: a source would be visited as nobody, or by nobody."""
+    raise NotImplementedError("identities are not taken away; restore a backup of the database instead")
