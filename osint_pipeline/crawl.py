@@ -134,7 +134,8 @@ class RunExtension:
         run = _runs[crawler] = Run(workspace, source, attempt=source.attempt, warcs=cls.warcs)
         if cls.begun:
             cls.begun(run.id)
-        spider.known = run.known or spider.known
+        spider.known, spider.second_look.walls = run.known or spider.known, run.walls
+        spider.second_look.has_login = source.identity is not None
         spider.limit = source.limit_pages or spider.limit
         bind(run=run.id, source=source.slug)  # for all that the crawl does from here on
         log.info("the run begins", spider=source.spider, pages=len(source.pages))

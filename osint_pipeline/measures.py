@@ -18,6 +18,7 @@ from storage.catalog import Catalog
 from storage.rows import WarcState
 from storage.schema import SUCCESS, alerts, machines, warc_files
 from storage.totals import Totals, count_up, read_totals
+from storage.walls import Wall, walls_since
 
 WINDOW = timedelta(hours=1)
 LIMIT_SECONDS = 10  # of one query
@@ -168,6 +169,7 @@ class Measures:
     totals: Totals
     database_bytes: int
     schema: str
+    walls: tuple[Wall, ...] = ()  # met within OSINT_WALL_HOURS, the last met first
 
     @property
     def spool_bytes(self) -> int:
@@ -185,7 +187,9 @@ class Measures:
         return min((one.oldest_at for one in self.waiting if one.oldest_at), default=None)
 
 
-def measure(catalog: Catalog, now: datetime | None = None, *, silent_hours: float = 24.0) -> Measures:
+def measure(
+    catalog: Catalog, now: datetime | None = None, *, silent_hours: float = 24.0, wall_hours: float = 24.0
+) -> Measures:
     """Look at everything once. Raises DatabaseUnavailable."""
     now = now or datetime.now(UTC)
     with catalog.begin() as connection:
@@ -205,6 +209,7 @@ def measure(catalog: Catalog, now: datetime | None = None, *, silent_hours: floa
             totals=read_totals(connection),
             database_bytes=connection.scalar(text("SELECT pg_database_size(current_database())")) or 0,
             schema=str(connection.scalar(text("SELECT max(version_num) FROM alembic_version"))),
+            walls=tuple(walls_since(connection, now - timedelta(hours=wall_hours))),
         )
 
 

@@ -4,6 +4,7 @@ Labels hold slugs, spiders, hosts' machine names and words of ours; no address, 
 """
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -86,6 +87,9 @@ def _sources(found: Measures) -> Iterator[Metric]:
     )
     yield _gauge("gaps", "Ids that the last runs of all sources found missing.",
                  [((), sum(one.gaps for one in found.sources))])  # fmt: skip
+    hosts = Counter((one.fetcher, one.verdict) for one in found.walls)
+    yield _gauge("walled_hosts", "Hosts that refused us lately, by who asked and what their answers showed.",
+                 sorted(hosts.items()), "fetcher", "verdict")  # fmt: skip
 
 
 def _queue(found: Measures) -> Iterator[Metric]:

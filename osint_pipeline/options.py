@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
+from osint_pipeline.identity_names import check_name
 from osint_pipeline.schedule import check_schedule
 from osint_pipeline.source import SPIDERS
 from storage.rows import SourceRow
@@ -221,6 +222,7 @@ OPTIONS = (
     Option("render", "render", _one_of(*RENDER), str),
     Option("languages", "languages", read_languages, ",".join),
     Option("proxy", "proxy", _exit, str),
+    Option("identity", "identity", check_name, str),
     Option("robots", "robots", _robots, str),
     Option("priority", "priority", _number(-1000, 1000), str),
     Option("limit-pages", "limit_pages", _COUNT, str),

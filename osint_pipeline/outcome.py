@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
-from spiders.page import Verdict
+from spiders.page import Page, Verdict
 from storage.rows import CaptureState, Counters, Outcome
 
 REFUSING_STATUS = {401, 403, 407, 429, 451, 999}
 GONE_STATUS = {404, 410}
-CAPTURED_VERDICTS = {Verdict.CONTENT, Verdict.EMPTY, Verdict.SHELL, Verdict.GONE}
+CAPTURED_VERDICTS = {Verdict.CONTENT, Verdict.PARTIAL, Verdict.EMPTY, Verdict.SHELL, Verdict.GONE}
 
 
 def by_status(status: int) -> tuple[CaptureState, str] | None:
@@ -20,6 +20,24 @@ def by_status(status: int) -> tuple[CaptureState, str] | None:
     if status in GONE_STATUS:
         return CaptureState.CAPTURED, said
     return (CaptureState.FAILED, said) if status >= 400 else None
+
+
+def by_reading(page: Page, status: int | None) -> tuple[CaptureState, Verdict | None, str | None]:
+    """Tell what a page is by its status and by what was read from it: state, verdict, reason.
+
+    The page of a refusing status may say which wall it is; where it does not, the status is all there is to say.
+    """
+    known = by_status(status) if status else None
+    refuses = page.verdict not in CAPTURED_VERDICTS
+    if known is None:
+        return (CaptureState.REFUSED if refuses else CaptureState.CAPTURED), page.verdict, page.reason
+    state, said = known
+    if state is CaptureState.CAPTURED:
+        return state, Verdict.GONE, said
+    if not refuses or page.verdict is Verdict.UNDECIDED:
+        return state, None, said
+    why = page.reason if page.reason in (None, said) else f"{said}: {page.reason}"
+    return CaptureState.REFUSED, page.verdict, why or said
 
 
 @dataclass(slots=True)

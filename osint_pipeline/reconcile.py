@@ -7,14 +7,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, FromClause, func, or_, select
 
 from storage.catalog import Catalog
-from storage.rows import CaptureState
+from storage.rows import CaptureKind, CaptureState
 from storage.schema import captures, runs
 
 LOOK_BACK_DAYS = 90  # what was wanted before is history
 MOST = 10_000
 _NOT_REACHED = "not reached"  # how the reason of a capture begins that was never asked for
 _SPEAKING = (401, 403, 407, 429, 451, 999)  # refusals of the server's own; robots.txt and our guard have no status
-_WALLS = ("login_wall", "challenge", "consent_wall", "blocked", "undecided")
+_WALLS = ("login_wall", "challenge", "consent_wall", "blocked", "stub", "undecided")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +96,15 @@ def totals(catalog: Catalog, source_id: UUID, *, tries: int, by_path: bool = Fal
 
 
 def _came_later(source_id: UUID, by_path: bool) -> ColumnElement[bool]:
-    """Whether the same address was captured well since; found by the index of addresses, or by the source's captures."""
+    """Whether the same address was captured well since; found by the index of addresses, or by the source's captures.
+
+    What the browser saw of a page stands for what the wire did not get.
+    """
     good = captures.alias()
-    same = [_address(good, by_path) == _address(captures, by_path), good.c.kind == captures.c.kind]
+    kinds = (good.c.kind == captures.c.kind) | (
+        (captures.c.kind == CaptureKind.PAGE) & (good.c.kind == CaptureKind.RENDERED)
+    )
+    same = [_address(good, by_path) == _address(captures, by_path), kinds]
     if not by_path:
         same.append(func.left(good.c.url, 400) == func.left(captures.c.url, 400))
     mine = (good.c.source_id == source_id) & (good.c.captured_at > captures.c.captured_at)

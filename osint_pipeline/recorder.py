@@ -10,6 +10,7 @@ from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.files import MediaFiles
 from osint_pipeline.journal import Journal
 from osint_pipeline.outcome import Tally
+from osint_pipeline.walls import Walls
 from storage.exchange import Exchange, Original, RecordRef, RecordType, Resource
 from storage.http import PayloadDigest, payload_of
 from storage.rows import Batch, CaptureRow, MediaRow, RecordRow
@@ -41,8 +42,9 @@ class Recorder:
         pictures: PictureLinks,
         tally: Tally,
         conditions: Conditions,
+        walls: Walls,
     ) -> None:
-        self.conditions = conditions
+        self.conditions, self.walls = conditions, walls
         self.run, self.series, self.journal = run, series, journal
         self.known, self.pictures, self.tally = known, pictures, tally
         self.files = MediaFiles()
@@ -159,6 +161,7 @@ class Recorder:
             self.files.committed(batch, committed)
             self.tally.edited += committed.edited
         self.conditions.committed(batch.captures)
+        self.walls.committed(batch.captures)
 
     def _original(self, exchange: Exchange, payload: PayloadDigest | None) -> Original | None:
         if payload is None or exchange.truncated:

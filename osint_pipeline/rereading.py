@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from osint_pipeline.decoding import body_of
-from osint_pipeline.outcome import CAPTURED_VERDICTS, by_status
+from osint_pipeline.outcome import by_reading, by_status
 from osint_pipeline.posts import page_batch
 from osint_pipeline.retrieve import Archive
 from spiders import news, telegram, video
@@ -36,8 +36,9 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
     last = next((ref for ref in reversed(refs) if ref.type in RESPONSES), None)
     kind = _kind(refs, last)
     known = _by_answer(last)
-    read = _Read() if known or kind is CaptureKind.FILE else _read(archive, refs, last, spider, kind)
-    state, reason = known or _by_reading(read)
+    unread = kind is CaptureKind.FILE or (known and not _may_say_more(known[0], last, kind))
+    read = _Read() if unread else _read(archive, refs, last, spider, kind)
+    state, verdict, reason = _outcome(known, read, last)
     row = CaptureRow(
         id=id_,
         run_id=run,
@@ -47,7 +48,7 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
         kind=kind,
         state=state,
         reason=reason or "made again from its records",
-        verdict=read.page.verdict.value if read.page else None,
+        verdict=verdict.value if verdict else None,
         status=last.status if last else None,
         media_type=last.media_type if last else None,
         captured_at=datetime.fromisoformat((last or refs[0]).date),
@@ -55,7 +56,7 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
         payload_bytes=last.payload_bytes if last else None,
         truncated=last.truncated if last else None,
     )
-    if read.page is None or read.page.verdict is not Verdict.CONTENT:
+    if read.page is None or verdict is None or not verdict.readable:
         return Batch(captures=(row,))
     made = page_batch(read.page, capture=id_, source_id=source, seen_at=row.captured_at)
     return Batch(captures=(row,), posts=made.posts, media=made.media)
@@ -65,7 +66,7 @@ def read_again(archive: Archive, refs: list[RecordRef], spider: str) -> tuple[Pa
     """Read a capture with today's parsers: the page, or why it cannot be read."""
     last = next((ref for ref in reversed(refs) if ref.type in RESPONSES), None)
     read = _read(archive, refs, last, spider, _kind(refs, last))
-    if read.page is None or read.page.verdict is not Verdict.CONTENT:
+    if read.page is None or not read.page.verdict.readable:
         return None, read.trouble
     return read.page, None
 
@@ -105,12 +106,20 @@ def _by_answer(last: RecordRef | None) -> tuple[CaptureState, str] | None:
     return (CaptureState.FAILED, "an empty answer") if last.status == 200 and last.payload_bytes == 0 else None
 
 
-def _by_reading(read: _Read) -> tuple[CaptureState, str | None]:
-    if read.trouble:
-        return CaptureState.FAILED, read.trouble
-    if read.page is not None and read.page.verdict not in CAPTURED_VERDICTS:
-        return CaptureState.REFUSED, read.page.reason
-    return CaptureState.CAPTURED, None
+def _may_say_more(state: CaptureState, last: RecordRef | None, kind: CaptureKind) -> bool:
+    """Tell whether the page of a refusing status may say which wall it is, as for the crawl."""
+    refused = last is not None and not last.truncated and (last.status or 0) >= 400
+    return refused and state is not CaptureState.CAPTURED and kind in (CaptureKind.PAGE, CaptureKind.RENDERED)
+
+
+def _outcome(
+    known: tuple[CaptureState, str] | None, read: _Read, last: RecordRef | None
+) -> tuple[CaptureState, Verdict | None, str | None]:
+    if read.page is not None:
+        return by_reading(read.page, last.status if last else None)
+    if known:
+        return known[0], None, known[1]
+    return (CaptureState.FAILED if read.trouble else CaptureState.CAPTURED), None, read.trouble
 
 
 def _read(archive: Archive, refs: list[RecordRef], last: RecordRef | None, spider: str, kind: CaptureKind) -> _Read:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,12 +16,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from osint_pipeline.conditions import Conditions, Given
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.errors import for_the_archive
+from osint_pipeline.fetch.redacting import Redacting
+from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.guarantees import last
 from osint_pipeline.history import COVERED, History, as_detail
+from osint_pipeline.identities import Identity, open_identity
+from osint_pipeline.identity_names import name_digest
 from osint_pipeline.journal import Journal
 from osint_pipeline.known import ArchiveKnown
 from osint_pipeline.logs import logger
-from osint_pipeline.outcome import CAPTURED_VERDICTS, Summary, Tally, by_status, decide
+from osint_pipeline.outcome import Summary, Tally, by_reading, by_status, decide
 from osint_pipeline.posts import ChannelIds, gap_rows, page_batch
 from osint_pipeline.recorder import RESPONSES, Recorder
 from osint_pipeline.registering import OwnWarcs, RunWarcs
@@ -29,6 +33,7 @@ from osint_pipeline.retrieve import stands
 from osint_pipeline.shared import SharedPart, SharedWarcs
 from osint_pipeline.source import Source
 from osint_pipeline.technical import configuration, digest_of, software, warc_info
+from osint_pipeline.walls import Walls
 from osint_pipeline.way import noted, way_of
 from osint_pipeline.workspace import Workspace
 from spiders.page import LayoutChanged, Page, Verdict
@@ -45,6 +50,7 @@ from storage.validators import Validators
 
 log = logger(__name__)
 ROBOTS = "robots.txt"
+READ_KINDS = ("page", "rendered")
 VISIT_PAYLOADS = 50  # that a visit which asks only for what is new brings, about
 
 
@@ -82,10 +88,14 @@ class Run:
             "robots": source.robots,
             "render": source.render,
             "pages": list(source.pages),
+            "identity": name_digest(source.identity) if source.identity else None,
             "configuration": configuration(workspace.service),
             **noted(workspace, self.way, self.id),
         }
-        self.known_refusals = 0  # those of robots.txt, which the source is set to obey
+        self.known_refusals = (
+            0  # those of robots.txt, which the source is set to obey, and walls that the browser went through
+        )
+        self._walled: dict[str, int] = {}  # how often the wire met a wall, by address
         self.broken: str | None = None
         self.error: Exception | None = None
         self.channels = ChannelIds()
@@ -93,6 +103,7 @@ class Run:
         stored = workspace.catalog.ensure_source(_source_row(source, self.started_at))
         self.source_id = stored.id
         self.known, self.conditions = self._what_is_known()
+        self.walls = self._make_walls()
         row = RunRow(
             id=self.id,
             source_id=self.source_id,
@@ -134,6 +145,11 @@ class Run:
             backfill_pages=source.backfill_pages or 0,
         )
         return known, conditions
+
+    def _make_walls(self) -> Walls:
+        exit = self.way.exit and (self.way.exit.name or "proxy")
+        hours = self.workspace.service.wall_hours
+        return Walls(self.workspace.catalog, self.source_id, exit=exit or "direct", now=self.started_at, hours=hours)
 
     def _begin(self, row: RunRow) -> None:
         try:
@@ -185,6 +201,7 @@ class Run:
             pictures=PictureLinks(self.workspace.pictures, radius_bits=service.phash_radius_bits, tally=self.tally),
             tally=self.tally,
             conditions=self.conditions,
+            walls=self.walls,
         )
 
     def want(self, url: str, kind: str, parent: UUID | None = None) -> UUID:
@@ -228,7 +245,7 @@ class Run:
             self._close(wanted, State.CAPTURED if stands else State.FAILED, reason=reason)
         elif any(ref.truncated for ref in refs[-1:]):
             self._close(wanted, State.TRUNCATED, reason=f"cut: {refs[-1].truncated}")
-        elif known := by_status(status):
+        elif (known := by_status(status)) and self._says_all(wanted, known[0], unread):
             state, reason = known
             self._close(wanted, state, verdict=Verdict.GONE if state is State.CAPTURED else None, reason=reason)
         elif wanted.kind != "media" and not _payload_bytes(refs) and status == 200:
@@ -238,6 +255,10 @@ class Run:
             self._close(wanted, State.CAPTURED, reason="recorded, and too large to be read (OSINT_MEMORY_BODY_BYTES)")
         elif wanted.kind == "file":
             self._close(wanted, State.CAPTURED)
+
+    def _says_all(self, wanted: Wanted, state: State, unread: bool) -> bool:
+        """Tell whether nobody will read more than the status; the page of a refusal may say which wall it is."""
+        return unread or state is State.CAPTURED or wanted.kind not in READ_KINDS
 
     def gave_up(self, capture: UUID, state: State, reason: str, refs: list[RecordRef] | None = None) -> None:
         """Close a capture that got no usable answer."""
@@ -258,19 +279,39 @@ class Run:
         """Take what a parser read from a capture, and close the capture; `aside` as in spiders.known.Slice."""
         wanted = self._wanted.get(capture)
         if wanted is None:
-            return  # closed by its status: a refusal or an error page says nothing else
+            return  # closed by its answer
         if page is None:
             self.unread.append(str(trouble))
             self._close(wanted, State.FAILED, reason=f"layout changed: {trouble}")
             return
-        good = page.verdict in CAPTURED_VERDICTS
-        self._close(wanted, State.CAPTURED if good else State.REFUSED, verdict=page.verdict, reason=page.reason)
+        state, verdict, reason = by_reading(page, wanted.status)
+        self._close(wanted, state, verdict=verdict, reason=reason)
+        self._note_wall(wanted, state, verdict)
         if page.verdict is Verdict.EMPTY and self.source.spider != "telegram" and wanted.media_type == "text/html":
             self.unread.append(f"{wanted.url} holds nothing to read")
         if page.verdict is Verdict.SHELL and not will_render:
             self.unread.append(f"{wanted.url} shows its content only with scripts")
-        if page.verdict is Verdict.CONTENT:
+        if page.verdict is Verdict.PARTIAL:
+            self.unread.append(f"{wanted.url} shows a part: {page.reason}")
+        if verdict and verdict.readable:
             self._keep_posts(wanted, page, aside)
+
+    def _note_wall(self, wanted: Wanted, state: State, verdict: Verdict | None) -> None:
+        """A wall on the wire that the browser went through is no refusal that makes a run partial."""
+        if wanted.kind == "page" and state is State.REFUSED:
+            self._walled[wanted.url] = self._walled.get(wanted.url, 0) + 1
+        elif wanted.kind == "rendered" and state is State.CAPTURED and verdict is not Verdict.SHELL:
+            self.known_refusals += self._walled.pop(wanted.url, 0)
+
+    @cached_property
+    def identity(self) -> Identity | None:
+        """The login that the operator set for the source, None where there is none. Raises UserError where it cannot be had."""
+        return open_identity(self.workspace, self.source.identity) if self.source.identity else None
+
+    @cached_property
+    def browser_sink(self) -> Sink:
+        """What the browser gives its records to: nothing of the source's identity passes. Raises UserError as `identity`."""
+        return Redacting(self.recorder, self.identity.secrets) if self.identity else self.recorder
 
     def flush(self) -> None:
         """Sync and commit; see Recorder.flush."""
@@ -411,6 +452,7 @@ class Run:
         if wanted.given and last and state is State.CAPTURED and (verdict is Verdict.CONTENT or wanted.kind == "file"):
             self._note_validators(wanted, wanted.given, last)
         _log_close(row)
+        self.walls.closed(row)
         self.recorder.close(row)
         if wanted.kind != "page":
             self.recorder.end_file(wanted.url, row)

@@ -18,6 +18,7 @@ class Source:
     """`slug` is ASCII and stands in the archive's keys; `robots` is "obey" or "ignore:<reason>".
 
     Limits of None are those of the settings. `backfill_pages`: how many pages of older history a visit may add.
+    `identity` names a login for its pages in the browser.
     `new`: ask only for what the archive does not have. `attempt` counts the processes that began this visit; `continues`
     are the runs of those that did not end it: what they captured is not asked for again.
     """
@@ -33,6 +34,7 @@ class Source:
     limit_bytes: int | None = None
     limit_seconds: int | None = None
     backfill_pages: int | None = None
+    identity: str | None = None
     attempt: int = 1
     new: bool = False
     continues: tuple[UUID, ...] = ()
@@ -127,6 +129,7 @@ def watched_source(watched: Watched, *, robots: str, proxy: str | None) -> Sourc
         limit_bytes=watch.limit_bytes,
         limit_seconds=watch.limit_seconds,
         backfill_pages=watch.backfill_pages,
+        identity=watch.identity,
         new=True,
     )
 

@@ -84,7 +84,7 @@ class Status:
 def status(workspace: Workspace, now: datetime | None = None) -> Status:
     """Look. The store is asked for no more than a connection. Raises DatabaseUnavailable."""
     now, service = now or datetime.now(UTC), workspace.service
-    found = measure(workspace.catalog, now, silent_hours=service.alert_silent_hours)
+    found = measure(workspace.catalog, now, silent_hours=service.alert_silent_hours, wall_hours=service.wall_hours)
     with snapshot(workspace.catalog) as connection:
         open_alerts = tuple(alerting.open_alerts(connection))
     within = timedelta(seconds=service.alert_machine_seconds)

@@ -81,6 +81,10 @@ def warc_info(service: Service, run: UUID, source: Source | SourceRow, egress: s
         "robots": source.robots or "unknown",
         "http-header-user-agent": service.user_agent,
     }
+    if getattr(source, "identity", None):
+        told["identity"] = (
+            "a named identity was used for pages in the browser; its cookies and credentials are redacted"
+        )
     return told if egress is None else {**told, "egress": egress}
 
 

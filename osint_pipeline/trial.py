@@ -21,10 +21,17 @@ from spiders.site import SiteSpider
 from storage.rows import SourceRow
 from storage.watched import Watched, WatchRow
 
-READABLE = (Verdict.CONTENT, Verdict.EMPTY, Verdict.SHELL)
+SAID_BY_FAILURE = (
+    Verdict.CONTENT,
+    Verdict.PARTIAL,
+    Verdict.EMPTY,
+    Verdict.SHELL,
+    Verdict.UNDECIDED,
+)  # it says more than they
 _SITES: dict[str, type[SiteSpider]] = {"telegram": TelegramSpider, "news": NewsSpider}
 _CODES = {
     Verdict.CONTENT.value: Exit.COMPLETE,
+    Verdict.PARTIAL.value: Exit.PARTIAL,
     Verdict.EMPTY.value: Exit.PARTIAL,
     Verdict.SHELL.value: Exit.PARTIAL,
     Verdict.GONE.value: Exit.FAILED,
@@ -61,12 +68,18 @@ class Trial:
 
     def media(self) -> list[Media]:
         """List the files that the page and its posts name."""
-        page = self.page if self.verdict == Verdict.CONTENT else None
+        page = self._readable()
         return [*page.media, *(one for post in page.posts for one in post.media)] if page else []
 
     def posts(self) -> tuple[Post, ...]:
         """List the posts that a crawl would keep."""
-        return self.page.posts if self.page and self.verdict == Verdict.CONTENT else ()
+        page = self._readable()
+        return page.posts if page else ()
+
+    def _readable(self) -> Page | None:
+        """Give the page where there is something to read on it."""
+        page = self.page
+        return page if page and page.verdict.readable and self.verdict == page.verdict else None
 
     def unread(self) -> list[str]:
         """Say in sentences what could not be read."""
@@ -82,7 +95,7 @@ class Trial:
     @property
     def verdict(self) -> str:
         """What the page is, in one word; failed or refused where neither the page nor its status tells more."""
-        if self.page is not None and (self.failure is None or self.page.verdict not in READABLE):
+        if self.page is not None and (self.failure is None or self.page.verdict not in SAID_BY_FAILURE):
             return self.page.verdict.value
         return "gone" if self.status in GONE_STATUS else "refused" if self.refused else "failed"
 

@@ -29,7 +29,9 @@ from osint_pipeline.trial import Trial
 from osint_pipeline.way import way_of
 from settings.exits import Exit
 from settings.service import Service
-from spiders.page import LayoutChanged, Verdict
+from spiders.page import LayoutChanged
+from spiders.site import HEAD, asked_for, head_of
+from spiders.verdict import judge_answer, needs_browser
 from storage.exchange import Exchange, RecordRef, RecordType, Resource, Truncated
 from storage.ids import new_id
 from storage.rows import CaptureState
@@ -114,6 +116,7 @@ class TrialHandler(BaseDownloadHandler):
             seen = await browser.fetch(request.url, new_id(), self.sink, **limits)  # type: ignore[arg-type]
         if seen.main is None or seen.status is None:
             raise FetchFailed(request.url, seen.failure or "; ".join(seen.omissions) or "the page did not load")
+        request.meta[HEAD] = seen.head
         headers = {"Content-Type": "text/html; charset=utf-8"}
         return HtmlResponse(
             seen.final_url, status=seen.status, headers=headers, body=seen.html.encode(), encoding="utf-8"
@@ -145,12 +148,15 @@ class TrialSpider(Spider):
 
     def _ask(self, url: str, *, rendered: bool) -> Request:
         self.trial.rendered = rendered
+        if rendered and self.trial.source.identity:
+            self.trial.notes.append("what only its identity is shown: a trial does not use it")
         meta: dict[str, Any] = {"osint_fetch": "browser" if rendered else "wire", RECORDS: []}
         return Request(url, callback=self.parse, errback=self.lose, meta=meta, dont_filter=True)
 
     def parse(self, response: Response) -> Any:
         trial = self.trial
         trial.status, trial.final_url, trial.bytes = response.status, response.url, len(response.body)
+        trial.refused, trial.failure = False, None  # what the browser sees stands for what the wire saw
         if known := by_status(response.status):
             trial.refused, trial.failure = known[0] is CaptureState.REFUSED, known[1]
         truncated = next((one.truncated for one in response.meta[RECORDS][-1:]), None)
@@ -162,13 +168,14 @@ class TrialSpider(Spider):
             trial.notes.append(f"the rest: the answer was cut ({truncated})")
         content_type = (response.headers.get("Content-Type") or b"").decode("latin-1") or None
         try:
-            trial.page = trial.site.read(response.body, response.url, content_type)
+            page = trial.site.read(response.body, response.url, content_type)
+            trial.page = judge_answer(page, response.status, head_of(response))
         except LayoutChanged as error:
             trial.failure = trial.failure or f"layout changed: {error}"
             return
-        shell = trial.page.verdict is Verdict.SHELL and not trial.rendered
-        if shell and trial.source.render == "auto" and trial.source.spider != "video":
-            yield self._ask(response.url, rendered=True)
+        again = needs_browser(trial.page) and not trial.rendered
+        if again and trial.source.render == "auto" and trial.source.spider != "video":
+            yield self._ask(asked_for(response), rendered=True)
 
     def lose(self, failure: Any) -> None:
         """Note why there was no answer."""

@@ -85,7 +85,9 @@ class Watcher:
 
     def _measure(self) -> Measures | None:
         try:
-            return measure(self._open().catalog, silent_hours=self.service.alert_silent_hours)
+            return measure(
+                self._open().catalog, silent_hours=self.service.alert_silent_hours, wall_hours=self.service.wall_hours
+            )
         except _TROUBLES as error:
             log.warning("nothing can be measured", why=_short(error))
             return None

@@ -160,6 +160,9 @@ class Service:
         1, "pages of known posts that a visit of a channel asks besides the first", at_least=0, at_most=1000
     )
     missing_tries: int = _say(3, "visits that ask for what an earlier one did not get", at_least=0, at_most=1000)
+    wall_hours: float = _say(
+        24.0, "the browser does not try a wall again that it met within this time", at_least=0, at_most=MOST_HOURS
+    )
     gap_tries: int = _say(
         3, "visits that look at a gap of a channel's ids before it is confirmed", at_least=1, at_most=1000
     )

@@ -11,7 +11,7 @@ from lxml.etree import _Element as Element
 
 from spiders.feeds import parse_feed, parse_sitemap
 from spiders.language import language_of
-from spiders.page import LayoutChanged, Link, LinkKind, Page, Post, PostKind, Verdict
+from spiders.page import LayoutChanged, Link, LinkKind, Page, Post, PostKind
 from spiders.pages import (
     EXTRACTED_CHARS,
     SAMPLE_CHARS,
@@ -78,12 +78,12 @@ def _article(doc: Document) -> Page:
     if doc.tree is None:
         return refusal(doc, doc.source.strip())
     text = article_text(doc.source, doc.tree, doc.said)
-    verdict, reason = judge(doc.source, doc.url, text, tree=doc.tree)
+    judged = judge(doc.source, doc.url, text, tree=doc.tree)
     title = doc.said.title or title_of(doc.tree)
-    if verdict is not Verdict.CONTENT:
-        return Page(url=doc.url, verdict=verdict, reason=reason, title=title)
+    if not judged.verdict.readable:
+        return Page(url=doc.url, **judged._asdict(), title=title)
     post = _post(doc, doc.tree, text, title)
-    return Page(url=doc.url, verdict=verdict, reason=reason, title=post.title, language=post.language, posts=(post,))
+    return Page(url=doc.url, **judged._asdict(), title=post.title, language=post.language, posts=(post,))
 
 
 def _post(doc: Document, tree: Element, text: str, title: str | None) -> Post:
@@ -195,18 +195,16 @@ def parse_listing(html: bytes, url: str, content_type: str | None = None) -> Pag
 
 def _listing(doc: Document) -> Page:
     tree, url, text = doc.tree, doc.url, text_of(doc.tree)
-    verdict, reason = judge(doc.source, url, text, tree=tree)
-    if tree is None or verdict is not Verdict.CONTENT:
-        return Page(url=url, verdict=verdict, reason=reason)
+    judged = judge(doc.source, url, text, tree=tree)
+    if tree is None or not judged.verdict.readable:
+        return Page(url=url, **judged._asdict())
     articles = _articles(tree, url)
     if not articles:
         raise LayoutChanged(site_of(url), url, "link to an article")
     sitemap = Link(kind=LinkKind.SITEMAP, url=urljoin(url, "/sitemap.xml"))
     links = (*articles, *_pager(tree, url), *_feeds(tree, url), sitemap)
     title = doc.said.title or title_of(tree)
-    return Page(
-        url=url, verdict=verdict, reason=reason, title=title, language=language_of(text[:SAMPLE_CHARS]), links=links
-    )
+    return Page(url=url, **judged._asdict(), title=title, language=language_of(text[:SAMPLE_CHARS]), links=links)
 
 
 def _articles(tree: Element, url: str) -> tuple[Link, ...]:

@@ -17,8 +17,10 @@ class Verdict(StrEnum):
     """What the page turned out to be, whatever its HTTP status."""
 
     CONTENT = "content"  # it holds what was asked for
+    PARTIAL = "partial"  # it holds a part, and says itself that there is more (a teaser before a subscription)
     EMPTY = "empty"  # it is what was asked for and holds nothing (an empty search, the end of a pager)
     SHELL = "shell"  # it shows its content only with scripts
+    STUB = "stub"  # something else stands in its place: maintenance, a parked domain, a server's first page
     LOGIN_WALL = "login_wall"
     CHALLENGE = "challenge"  # a bot check
     CONSENT_WALL = "consent_wall"
@@ -26,6 +28,11 @@ class Verdict(StrEnum):
     GONE = "gone"  # deleted or never there
     NO_PREVIEW = "no_preview"  # exists, but the platform does not show it without an account
     UNDECIDED = "undecided"  # a refusal whose reason this page alone does not tell
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is something to read: posts are kept of such pages alone."""
+        return self in (Verdict.CONTENT, Verdict.PARTIAL)
 
 
 class PostKind(StrEnum):
@@ -142,11 +149,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All that was read from one page. A refusal is a Page with another verdict than CONTENT and no posts."""
+    """All that was read from one page. A refusal is a Page whose verdict is not readable, without posts.
+
+    `rule` names the rule of data/verdicts.toml that decided, if one did.
+    """
 
     url: str
     verdict: Verdict
     reason: str | None = None
+    rule: str | None = None
     title: str | None = None
     text: str | None = None
     language: str | None = None

@@ -87,9 +87,9 @@ def page_of(doc: Document) -> Page:
     if tree is None:
         return refusal(doc, doc.source.strip())
     text, title = extracted(doc.source, tree), said.title or title_of(tree)
-    verdict, reason = judge(doc.source, url, text, tree=tree)
-    if verdict is not Verdict.CONTENT:
-        return Page(url=url, verdict=verdict, reason=reason, title=title)
+    judged = judge(doc.source, url, text, tree=tree)
+    if not judged.verdict.readable:
+        return Page(url=url, **judged._asdict(), title=title)
     post = Post(
         kind=PostKind.PAGE,
         platform=site_of(url),
@@ -103,13 +103,12 @@ def page_of(doc: Document) -> Page:
         media=media_of(tree, url, said),
         extra=(("canonical", said.canonical),) if said.canonical else (),
     )
-    return Page(url=url, verdict=verdict, reason=reason, title=title, language=post.language, posts=(post,))
+    return Page(url=url, **judged._asdict(), title=title, language=post.language, posts=(post,))
 
 
 def refusal(doc: Document, text: str) -> Page:
     """Say what a page is that has nothing to read."""
-    verdict, reason = judge(doc.source, doc.url, text, tree=doc.tree)
-    return Page(url=doc.url, verdict=verdict, reason=reason)
+    return Page(url=doc.url, **judge(doc.source, doc.url, text, tree=doc.tree)._asdict())
 
 
 def classify(body: bytes, url: str, content_type: str | None = None) -> Sort:

@@ -13,19 +13,23 @@ from scrapy.http import Response
 
 from spiders.known import Known, Missing, Nothing
 from spiders.page import LayoutChanged, Link, LinkKind, Media, MediaKind, Page, Verdict
+from spiders.second_look import SecondLook
+from spiders.verdict import judge_answer
 
 RENDER = ("never", "auto", "always")
 FILE_SUFFIXES = {".mp4", ".webm", ".m4v", ".mov", ".ogg", ".ogv", ".oga", ".mp3", ".m4a", ".jpg", ".png", ".webp"}
 MEDIA_PRIORITY = 10  # media addresses expire within hours: fetch them before more pages
 WITHOUT_FILE = {MediaKind.AVATAR}
 NOT_MODIFIED = 304
+HEAD = "osint_head"  # in a request's meta: the head that the browser saw, which is not this response's own
+STANDS = (Verdict.CONTENT, Verdict.PARTIAL, Verdict.EMPTY, Verdict.GONE)  # the page itself, not what stands before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """An item: what was read from one capture; `page` is None where the page could not be read, `trouble` says why.
 
-    `will_render` where the page is a shell and the browser was asked for it; `aside` as in Slice.
+    `will_render` where the browser was asked for the page that the wire saw as a shell or a wall; `aside` as in Slice.
     """
 
     capture: UUID
@@ -81,6 +85,7 @@ class SiteSpider(Spider):
         self.render = render
         self.asked = 0
         self.known: Known = Nothing()  # what the archive has; the trunk gives one that knows more
+        self.second_look = SecondLook()
         self._seen: set[str] = set()
         self.held_back = 0
 
@@ -114,20 +119,25 @@ class SiteSpider(Spider):
             fetch = "media" if one.kind == "media" else "wire"
             meta = {"osint_kind": one.kind, "osint_fetch": fetch, "osint_leaf": True}
             return Request(one.url, callback=self.keep, errback=self.lose, meta=meta)
-        return self.ask(one.url, rendered=one.kind == "rendered")
+        rendered = one.kind == "rendered"
+        if rendered and (self.render == "never" or self.second_look.walls.in_vain(one.url)):
+            return None
+        return self.ask(one.url, rendered=rendered and self.render == "auto")
 
     def ask(self, url: str, *, rendered: bool = False, walk: Walk | None = None, leaf: bool = False) -> Request | None:
         """Make the request for a page; None where it was asked for before, or the limit of pages is reached.
 
-        `leaf`: it is asked for its own sake, not for its links.
+        `leaf`: it is asked for its own sake, not for its links. `rendered`: the browser is asked, once.
         """
-        if not rendered and url in self._seen:
+        if self.second_look.asked(url) if rendered else url in self._seen:
             return None
         if self.asked >= self.limit:
             self.held_back += 1
             return None
         self.asked += 1
         self._seen.add(url)
+        if rendered:
+            self.second_look.note(url)
         fetch = "browser" if rendered or (self.render == "always" and self.fetch == "wire") else self.fetch
         kind = "rendered" if fetch == "browser" else "page"
         return Request(
@@ -150,8 +160,10 @@ class SiteSpider(Spider):
     def keep(self, response: Response) -> None:
         """A file needs no reading: its capture is all there is."""
 
-    def lose(self, failure: Any) -> None:
+    def lose(self, failure: Any) -> Iterator[Request]:
         """A request that came to nothing is accounted for by the run."""
+        if failure.request.meta.get("osint_fetch") == "browser":
+            yield from self.look_again(self.second_look.failed(failure.request.url))
 
     def parse(self, response: Response) -> Iterator[Reading | Request]:
         capture: UUID = response.meta["osint_capture"]
@@ -163,17 +175,36 @@ class SiteSpider(Spider):
         except LayoutChanged as error:
             if response.status < 400:
                 yield Reading(capture=capture, page=None, trouble=error)
+                yield from self.look_again(self.second_look.failed(asked_for(response)))
                 return
             page = Page(url=response.url, verdict=Verdict.UNDECIDED, reason=f"status {response.status}, not readable")
-        again = None
-        if page.verdict is Verdict.SHELL and self.render == "auto" and response.meta["osint_fetch"] == "wire":
-            again = self.ask(response.url, rendered=True)
+        page = judge_answer(page, response.status, head_of(response))
         walk: Walk = response.meta.get("osint_walk") or Walk()
-        yield Reading(capture=capture, page=page, will_render=again is not None, aside=walk.aside)
-        if again:
-            yield again
-            return
-        yield from self.next_requests(page, walk)
+        again = list(self.second_requests(response, page))
+        will_render = response.meta["osint_fetch"] == "wire" and self.second_look.asked(asked_for(response))
+        yield Reading(capture=capture, page=page, will_render=will_render, aside=walk.aside)
+        yield from again
+        if not will_render:
+            yield from self.next_requests(page, walk)
+
+    def second_requests(self, response: Response, page: Page) -> Iterator[Request]:
+        """Ask the browser for a page that the wire saw as a shell or a wall, or for those that waited for this one."""
+        url, fetch = asked_for(response), response.meta["osint_fetch"]
+        if fetch == "browser":
+            yield from self.look_again(self.second_look.came(url, well=page.verdict in STANDS))
+        elif (
+            fetch == "wire"
+            and self.render == "auto"
+            and self.second_look.helps(page)
+            and self.second_look.wanted(url, page)
+        ):
+            yield from self.look_again([url])
+
+    def look_again(self, urls: list[str]) -> Iterator[Request]:
+        """Ask the browser for pages."""
+        for url in urls:
+            if request := self.ask(url, rendered=True):
+                yield request
 
     def unchanged(self, url: str) -> Iterator[Request]:
         """A page that has not changed leads nowhere that an earlier visit did not go."""
@@ -227,3 +258,20 @@ def _aware(since: Any) -> datetime | None:
 def _content_type(response: Response) -> str | None:
     value = response.headers.get("Content-Type")
     return value.decode("latin-1") if value else None
+
+
+def head_of(response: Response) -> list[tuple[str, str]]:
+    """The fields of an answer's head as its server sent them."""
+    if HEAD in response.meta:
+        return list(response.meta[HEAD])
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, values in response.headers.items()
+        for value in values
+    ]
+
+
+def asked_for(response: Response) -> str:
+    """The address before any redirect: what stands before a page often has one of its own."""
+    assert response.request is not None
+    return next(iter(response.meta.get("redirect_urls", ())), response.request.url)

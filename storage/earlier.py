@@ -27,7 +27,7 @@ from storage.schema import (
 PAGES = (CaptureKind.PAGE, CaptureKind.RENDERED)
 FILES = (CaptureKind.FILE, CaptureKind.MEDIA)
 _INDEXED = 400  # letters of an address that the index holds
-_WELL = ("content", "gone")
+_WELL = ("content", "partial", "gone")
 _CAPTURED = captures.c.state == CaptureState.CAPTURED
 _FEED_TYPES = ("%xml", "%feed+json")
 _FEEDS = 50

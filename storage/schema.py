@@ -362,6 +362,7 @@ watches = Table(  # how a source is watched; one that was only crawled by hand h
     Column("paused_at", TIME),
     Column("paused_why", Text),
     Column("removed_at", TIME),
+    Column("identity", Text),
 )
 
 due = Table(  # when each watched source is to be visited next
@@ -411,6 +412,21 @@ validators = Table(  # what a server said an answer is known by; a cache, not pa
     Column("record_date", Text, nullable=False),
     Column("payload_sha256", Sha256),
     Column("seen_at", TIME, nullable=False),
+)
+
+walls = Table(  # what refused us lately, of each host, for each way out and fetcher; a note for the next visits, not evidence
+    "walls",
+    metadata,
+    Column("host", Text),
+    Column("exit", Text),
+    Column("fetcher", Text),
+    Column("verdict", Text),
+    Column("reason", Text),
+    Column("since", TIME, nullable=False),
+    Column("last_at", TIME, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("host", "exit", "fetcher", "verdict", name="walls_pkey"),
+    Index("walls_last_at_idx", "last_at"),
 )
 
 watch_lists = Table(  # words to look for; the highest version of a name and language holds

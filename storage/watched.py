@@ -28,7 +28,8 @@ class CatchUp(StrEnum):
 class WatchRow:
     """How a source is watched. Times are aware UTC; `schedule` is cron of five fields in `timezone`, None: only when asked.
 
-    `backfill_pages`: how many pages of older history a visit may add. A limit of None is the setting's.
+    `backfill_pages`: how many pages of older history a visit may add. A limit of None is the setting's. `identity` is the
+    name of a login for its pages in the browser.
     """
 
     source_id: UUID
@@ -46,6 +47,7 @@ class WatchRow:
     limit_bytes: int | None = None
     limit_seconds: int | None = None
     backfill_pages: int | None = None
+    identity: str | None = None
     paused_at: datetime | None = None
     paused_why: str | None = None
     removed_at: datetime | None = None

@@ -18,6 +18,7 @@ from osint_pipeline.workspace import Workspace
 from storage import totals
 from storage.errors import StoreUnavailable
 from storage.ids import new_id
+from storage.migrating import known
 from tests.world import NOW, World, ago, emptied, open_workspace
 
 
@@ -36,7 +37,7 @@ def test_an_empty_catalogue_is_measured_too(workspace: Workspace) -> None:
     found = measure(workspace.catalog, NOW)
     assert (found.sources, found.machines, found.ended, found.waiting, found.alarms) == ((), (), (), (), ())
     assert found.queue.lag_p50_seconds is None and found.queue.oldest_due_at is None
-    assert found.schema == "0003" and found.database_bytes > 1_000_000
+    assert found.schema == known()[-1] and found.database_bytes > 1_000_000
 
 
 def test_a_source_owes_what_was_due_after_its_last_success_began(workspace: Workspace, world: World) -> None:
@@ -202,7 +203,7 @@ def test_a_machine_says_how_it_stands_without_asking_the_store(workspace: Worksp
     said = Description.of(json.loads(json.dumps(detail)))
     assert (said.spool_waiting_warcs, said.spool_waiting_bytes, said.spool_oldest_at) == (1, 700, ago(hours=2))
     assert (said.held_back, said.torn_files, said.concurrency, said.running) == (1, 1, 4, ("t.me",))
-    assert said.clock.offset_seconds == 0.25 and said.disk_bytes and said.disk_free_bytes and said.schema == "0003"
+    assert said.clock.offset_seconds == 0.25 and said.disk_bytes and said.disk_free_bytes and said.schema == known()[-1]
     assert said.last_upload_error and "geheim" not in json.dumps(detail) and said.upload_failing_since
     since = last_upload(workspace.folder).failing_since
     note_upload(workspace.folder, StoreUnavailable("http://geheim.example", "away"))

@@ -64,6 +64,13 @@ def full(world: World) -> None:
         "VALUES (gen_random_uuid(), 'disk-low', 'm1', 'critical', 'x', :at, '{}')",
         at=NOW,
     )
+    world.sql(
+        "INSERT INTO walls VALUES ('x.example', 'direct', 'wire', 'challenge', 'a check', :at, :at, 2)", at=ago(hours=1)
+    )
+    world.sql(
+        "INSERT INTO walls VALUES ('y.example', 'direct', 'wire', 'challenge', 'a check', :at, :at, 2)",
+        at=ago(hours=30),
+    )
 
 
 def page(workspace: Workspace, now: datetime = NOW) -> str:
@@ -101,6 +108,7 @@ def test_figures_are_the_catalogues(workspace: Workspace, world: World) -> None:
         "osint_captures_total{state=refused}": 2,
         "osint_captures_refused_total{kind=challenge}": 2,
         "osint_gaps{}": 7,
+        "osint_walled_hosts{fetcher=wire,verdict=challenge}": 1,
         "osint_machines_seen_seconds{machine=m1}": 4,
         "osint_spool_oldest_seconds{machine=m1}": 3600,
         "osint_clock_offset_seconds{machine=m1}": 0.5,

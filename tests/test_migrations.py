@@ -54,6 +54,10 @@ ROWS = {
         "INSERT INTO totals VALUES ('runs', 'complete', 1)",
         "INSERT INTO counted VALUES (:at, 0)",
     ),
+    "0004": (
+        "UPDATE watches SET identity = 'kanal-login' WHERE source_id = :source",
+        "INSERT INTO walls VALUES ('vk.com', 'direct', 'wire', 'challenge', 'VK''s check', :at, :at, 3)",
+    ),
 }
 NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert")
 
@@ -72,7 +76,9 @@ def everything(connection: Connection) -> dict[str, list[str]]:
     ]
     return {
         name: sorted(
-            json.dumps(dict(row._mapping), default=str, sort_keys=True)
+            json.dumps(
+                {key: value for key, value in row._mapping.items() if value is not None}, default=str, sort_keys=True
+            )
             for row in connection.execute(text(f'SELECT * FROM "{name}"'))
         )
         for name in tables

@@ -160,17 +160,22 @@ def _plain(value: Any) -> Any:
 @as_json
 def show(name: str, json_: bool) -> int:
     from osint_pipeline.sources import find
+    from osint_pipeline.walls import walls_of
     from storage.standing import latest_visits, standings, totals
 
     with workspace() as opened:
         one = find(opened.catalog, name, removed=True)
         stands = standings(opened.catalog, one.source.id)[one.source.id]
         visits, counts = latest_visits(opened.catalog, one.source.id, _VISITS), totals(opened.catalog, one.source.id)
+        walls = walls_of(opened, one.source.url)
     if json_:
         last = [{name: _plain(value) for name, value in asdict(visit).items()} for visit in visits]
-        print_json([{**watched_json(one, stands), "totals": asdict(counts), "visits": last}])
+        print_json(
+            [{**watched_json(one, stands), "totals": asdict(counts), "visits": last, "walls": _walls_json(walls)}]
+        )
     else:
         _print_watched(one, stands)
+        _print_walls(walls)
         _print_visits(visits, counts)
     return Exit.COMPLETE
 
@@ -191,6 +196,17 @@ def _print_watched(one: Any, stands: Any) -> None:
     rows.append(("last success", ago(stands.last_success_at, now)))
     rows.append(("watched since", watch.added_at))
     console().print(table(None, ("", ""), rows))
+
+
+def _walls_json(walls: list[Any]) -> list[dict[str, Any]]:
+    return [{name: _plain(value) for name, value in asdict(one).items()} for one in walls]
+
+
+def _print_walls(walls: list[Any]) -> None:
+    now = datetime.now(UTC)
+    for one in walls:
+        said = f"{one.host} refuses the {one.fetcher} ({one.verdict.replace('_', ' ')}: {one.reason})"
+        click.echo(f"{said}, {one.count}x since {ago(one.since, now)}, last {ago(one.last_at, now)}, by {one.exit}")
 
 
 def _print_visits(visits: list[Any], counts: Any) -> None:

@@ -28,6 +28,7 @@ _OPTIONS = {  # the texts are read in osint_pipeline/options.py, which is import
     "render": "When to use the browser: never, auto, always.  [default: auto]",
     "languages": "What it writes in, as be,ru.",
     "proxy": "Name of the exit that it is reached by, or direct.",
+    "identity": "Name of a login for its pages in the browser (osint identity); none: nobody's.",
     "robots": "obey, or ignore:<reason>.  [default: OSINT_ROBOTS]",
     "priority": "Higher goes first.  [default: 0]",
     "limit-pages": "Pages of one visit.  [default: OSINT_LIMIT]",
@@ -36,7 +37,14 @@ _OPTIONS = {  # the texts are read in osint_pipeline/options.py, which is import
     "backfill-pages": "Pages of older history that a visit may add.",
     "tags": "Labels, as minsk,courts.",
 }
-_METAVARS = {"every": "CRON", "jitter": "SECONDS", "limit-seconds": "SECONDS", "limit-bytes": "SIZE", "proxy": "NAME"}
+_METAVARS = {
+    "every": "CRON",
+    "jitter": "SECONDS",
+    "limit-seconds": "SECONDS",
+    "limit-bytes": "SIZE",
+    "proxy": "NAME",
+    "identity": "NAME",
+}
 _NUMBERS = ("priority", "limit-pages", "backfill-pages")
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _WIDE = 120  # columns from which on more is shown of each source
 _FEWEST_ROWS = 3
+_MOST_WALLS = 5
 _GOOD, _BAD, _FAINT = "green", "bold red", "dim"
 
 
@@ -115,6 +116,8 @@ def _lines(found: "Status") -> Iterator[tuple[str, Text]]:
     needy = len(found.attention)
     said = f"{len(found.measures.sources)} watched, {paused} paused, {needy} need a look"
     yield "sources", Text(said, style=_BAD if needy else "")
+    if found.measures.walls:
+        yield "walls", _walls(found)
 
 
 def _machine(one: "Machine", found: "Status") -> Text:
@@ -187,6 +190,18 @@ def _alerts(found: "Status") -> Text:
     text = Text(f"{len(worst)} open: ", style=_BAD)
     text.append(", ".join(f"{one.rule} {one.subject}" for one in worst[:5]), style="")
     text.append(f", and {len(worst) - 5} more" if len(worst) > 5 else "", style=_FAINT)
+    return text
+
+
+def _walls(found: "Status") -> Text:
+    """The hosts that refused us lately, the most often met first."""
+    walls = sorted(found.measures.walls, key=lambda one: -one.count)
+    hosts = len({one.host for one in walls})
+    text = Text("1 host: " if hosts == 1 else f"{hosts} hosts: ")
+    shown = (f"{one.host} {one.verdict.replace('_', ' ')} ({one.fetcher}, {one.count}x)" for one in walls[:_MOST_WALLS])
+    text.append(", ".join(shown))
+    left = len(walls) - _MOST_WALLS
+    text.append(f", and {left} more; `osint status --json` has all" if left > 0 else "", style=_FAINT)
     return text
 
 

@@ -66,7 +66,7 @@ def metrics(once: bool) -> int:
         from osint_pipeline.measures import measure
 
         with workspace() as opened:
-            found = measure(opened.catalog, silent_hours=service.alert_silent_hours)
+            found = measure(opened.catalog, silent_hours=service.alert_silent_hours, wall_hours=service.wall_hours)
         sys.stdout.write(render(lambda: found).decode())
         return Exit.COMPLETE
     if service.metrics_listen == "off":

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -70,10 +71,12 @@ class Browser:
         block: tuple[str, ...] = VIEW_COUNTERS,
         width: int = 1280,
         height: int = 800,
+        storage_state: Mapping[str, Any] | None = None,
     ) -> None:
         self.executable, self.guard, self.scratch = executable, guard, scratch
         self.user_agent, self.headless, self.block = user_agent, headless, block
         self.viewport = (width, height)
+        self._state: Any = storage_state  # of a named identity; each page begins with it anew
         self.relay = Relay(guard, exit)
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
@@ -133,6 +136,7 @@ class Browser:
             viewport={"width": width, "height": height},
             accept_downloads=False,
             locale="en-US",
+            storage_state=self._state,
         )
 
     async def _running(self) -> tuple[Chromium, Link]:

@@ -9,10 +9,14 @@ from scrapy.core.downloader.handlers.base import BaseDownloadHandler
 from scrapy.crawler import Crawler
 from scrapy.http import HtmlResponse, Response, TextResponse
 
-from osint_pipeline.errors import ExitUnusable
+from osint_pipeline.errors import ExitUnusable, UserError
 from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.tap import WireLimits
 from osint_pipeline.fetch.wire import CAPTURE, RECORDS, WireFetcher
+from osint_pipeline.logs import logger
+from spiders.site import HEAD
+
+log = logger(__name__)
 
 
 class RecordingHandler(BaseDownloadHandler):
@@ -79,6 +83,11 @@ class RecordingHandler(BaseDownloadHandler):
         from osint_pipeline.fetch.browser import Browser
 
         service, workspace = self.run.workspace.service, self.run.workspace
+        try:
+            identity, sink = self.run.identity, self.run.browser_sink
+        except UserError as error:  # nobody else is to be seen in its place
+            log.warning("the source's identity cannot be used", why=str(error))
+            raise FetchFailed(request.url, "the source's named identity cannot be used on this machine") from error
         async with self._browser_turn:
             if self._browser is None:
                 self._browser = Browser(
@@ -87,18 +96,20 @@ class RecordingHandler(BaseDownloadHandler):
                     scratch=self.run.scratch,
                     user_agent=service.user_agent,
                     exit=self.run.way.exit,
+                    storage_state=identity.state if identity else None,
                 )
                 await self._browser.__aenter__()
             capture: UUID = request.meta[CAPTURE]
             page = await self._browser.fetch(
                 request.url,
                 capture,
-                self.run.recorder,
+                sink,
                 timeout_seconds=service.page_timeout_seconds,
                 limit_bytes=service.page_limit_bytes,
             )
         records = [one for one in page.records if one is not page.main]
         request.meta[RECORDS] = [*request.meta[RECORDS], *records, *([page.main] if page.main else ())]
+        request.meta[HEAD] = page.head
         if page.main is None or page.status is None:
             raise FetchFailed(request.url, page.failure or "; ".join(page.omissions) or "the page did not load")
         headers = {"Content-Type": "text/html; charset=utf-8"}

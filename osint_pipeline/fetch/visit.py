@@ -36,7 +36,7 @@ class BrowserCrashed(Exception):
 class Rendered:
     """A fetched page. `main` is the response that the page was made from, `status` its status; None where none came.
 
-    `failure` says why the page could not be opened, None when it was. `timed_out`: not everything had come when the time was up.
+    `head` are the fields of the main response. `failure` says why the page could not be opened, None when it was. `timed_out`: not everything had come when the time was up.
     """
 
     final_url: str
@@ -48,6 +48,7 @@ class Rendered:
     screenshot: RecordRef | None
     omissions: tuple[str, ...]
     alterations: tuple[str, ...]
+    head: tuple[tuple[str, str], ...] = ()
     failure: str | None = None
     timed_out: bool = False
 
@@ -197,6 +198,7 @@ class Visit:
         return Rendered(
             final_url=self.final_url,
             status=hop.status if hop else None,
+            head=tuple(hop.fields) if hop else (),
             html=self.html,
             text=self.text,
             records=tuple(recorder.records),

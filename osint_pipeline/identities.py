@@ -1,0 +1,152 @@
+"""Named identities: a browser's cookies and storage that the operator set for one source, encrypted with the archive's key."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from osint_pipeline.errors import UserError
+from osint_pipeline.identity_names import NAME, check_name
+from osint_pipeline.keys import Signer
+from osint_pipeline.sealing import NotOurs
+from osint_pipeline.workspace import Workspace
+from storage.durable import sync_folder
+from storage.ids import new_id
+from storage.watched import list_watched
+
+LIMIT_BYTES = 4 << 20  # a storage state of a browser that was used for months has some hundred kilobytes
+SHORTEST_SECRET = 8  # letters: a shorter value stands in too much that is no secret
+_SUFFIX = ".sealed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """One that was opened; `state` is what Playwright calls a storage state. Nothing of it is ever printed."""
+
+    name: str
+    state: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Values that must stand in no record, as they are and as a URL holds them."""
+        found = {one for one in _values(self.state) if len(one) >= SHORTEST_SECRET}
+        return frozenset(found | {quote(one, safe="") for one in found})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One that lies here, without what it holds."""
+
+    name: str
+    path: Path
+
+
+def add(workspace: Workspace, name: str, data: bytes) -> Kept:
+    """Check a storage state, encrypt it and keep it; one of this name is replaced. Raises UserError."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise UserError(
+            f"{name[:60]!r}: {error}", "it is written into the list of sources: no person's name"
+        ) from error
+    _check(data)
+    signer = Signer.open(workspace.folder / "keys", workspace.service.key_passphrase)
+    path = _folder(workspace) / (name + _SUFFIX)
+    fresh = path.with_name(f"{name}.{new_id().hex}.tmp")
+    number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(signer.seal(data.rstrip(), _about(name)).encode("ascii"))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return Kept(name=name, path=path)
+
+
+def kept(workspace: Workspace) -> list[Kept]:
+    """List those that lie on this machine, by name."""
+    return [Kept(name=path.stem, path=path) for path in sorted(_folder(workspace).glob("*" + _SUFFIX))]
+
+
+def remove(workspace: Workspace, name: str) -> None:
+    """Delete one. Raises UserError where there is none of this name."""
+    path = _folder(workspace) / (name + _SUFFIX)
+    if not NAME.fullmatch(name) or not path.is_file():
+        raise _unknown(name)
+    path.unlink()
+    sync_folder(path.parent)
+
+
+def open_identity(workspace: Workspace, name: str) -> Identity:
+    """Decrypt one. Raises UserError where it is not here, or was sealed for another key."""
+    path = _folder(workspace) / (name + _SUFFIX)
+    if not NAME.fullmatch(name) or not path.is_file():
+        raise _unknown(name)
+    signer = Signer.open(workspace.folder / "keys", workspace.service.key_passphrase)
+    try:
+        data = signer.unseal(path.read_text("ascii"), _about(name))
+    except (NotOurs, UnicodeDecodeError) as error:
+        what = f"the identity {name} was sealed for another key, or it was changed"
+        raise UserError(what, f"add it again: osint identity add {name} FILE") from error
+    return Identity(name=name, state=_check(data))
+
+
+def named_by(workspace: Workspace, name: str) -> list[str]:
+    """List the watched sources that name an identity, by slug."""
+    return [one.source.slug for one in list_watched(workspace.catalog) if one.watch.identity == name]
+
+
+def _unknown(name: str) -> UserError:
+    return UserError(
+        f"there is no identity {name[:60]!r} on this machine", "osint identity list; osint identity add NAME FILE"
+    )
+
+
+def _about(name: str) -> str:
+    return f"identity {name}"
+
+
+def _folder(workspace: Workspace) -> Path:
+    folder = workspace.folder / "identities"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _check(data: bytes) -> dict[str, Any]:
+    """Read a storage state; what is wrong with it is told without a word of it."""
+    advice = "a storage state as Playwright writes it: context.storage_state(path=...)"
+    if len(data) > LIMIT_BYTES:
+        raise UserError(f"more than {LIMIT_BYTES} bytes", advice)
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        raise UserError("the file is no JSON", advice) from None  # the error would quote it
+    if not isinstance(told, dict) or not isinstance(told.get("cookies"), list):
+        raise UserError("the file has no list called cookies", advice)
+    for number, one in enumerate(told["cookies"], 1):
+        texts = [one.get(key) for key in ("name", "value", "domain", "path")] if isinstance(one, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError(f"cookie {number} lacks a name, value, domain or path", advice)
+    if not isinstance(told.get("origins", []), list) or not all(map(_is_origin, told.get("origins", []))):
+        raise UserError("the file's origins are not as they should be", advice)
+    return told
+
+
+def _is_origin(one: Any) -> bool:
+    items = one.get("localStorage", []) if isinstance(one, dict) and isinstance(one.get("origin"), str) else None
+    whole = isinstance(items, list)
+    return whole and all(isinstance(item, dict) and isinstance(item.get("value"), str) for item in items or ())
+
+
+def _values(state: Mapping[str, Any]) -> Iterator[str]:
+    for cookie in state["cookies"]:
+        yield cookie["value"]
+    for origin in state.get("origins", ()):
+        for item in origin.get("localStorage", ()):
+            yield item["value"]

@@ -1,0 +1,1 @@
+"""Data that the readers of pages come with."""
