@@ -109,6 +109,7 @@ class TrialHandler(BaseDownloadHandler):
             self.guard,
             scratch=self.trial.scratch,
             user_agent=service.user_agent,
+            headless=not service.headed,
             exit=TrialProxy.exit,
         )
         limits = {"timeout_seconds": service.page_timeout_seconds, "limit_bytes": service.page_limit_bytes}

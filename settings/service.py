@@ -21,6 +21,7 @@ MOST_HOURS = 876_600  # a hundred years
 _MOST_SECONDS = 2_000_000  # 23 days: system calls count a wait in milliseconds of 31 bits
 _MOST_BYTES = 1 << 60
 _MOST = 1_000_000_000  # of anything else
+_YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 class SettingError(Exception):
@@ -89,6 +90,16 @@ class Service:
     decoded_limit_bytes: int = _say(64 << 20, "an answer that unpacks to more is recorded but not read", at_least=1)
     page_timeout_seconds: float = _say(45.0, "limit of one page in the browser", at_least=1)
     page_limit_bytes: int = _say(512 << 20, "limit of all answers of one page in the browser", at_least=1)
+    page_requests: int = _say(5000, "requests of one page in the browser; beyond it none is sent", at_least=1)
+    browser_pages: int = _say(
+        2, "pages of one run in browsers at once, each in a Chromium of its own", at_least=1, at_most=64
+    )
+    browser_tries: int = _say(
+        2, "tries after the first for a page whose browser ended under it", at_least=0, at_most=100
+    )
+    browser_hung_seconds: float = _say(30.0, "a browser that does not answer for so long is killed", at_least=1)
+    browser_idle_seconds: float = _say(60.0, "a browser without a page is ended after this", at_least=0)
+    headed: bool = _say(False, "yes: Chromium shows its window, which needs a screen")
     media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
     media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
     warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)
@@ -295,10 +306,12 @@ def _read(one: Any, value: Any) -> Any:
     try:
         if one.default == ():
             return _listed(value)
-        if bool in kinds or kinds[0] in (int, float):
+        if kinds[0] is bool:
+            return _YES_OR_NO[str(value).lower()]
+        if kinds[0] in (int, float):
             return _in_bounds(one, kinds[0](str(value).replace("_", "")))
         return Path(value).expanduser() if Path in kinds else str(value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         shown = "its value" if one.metadata["secret"] else repr(value)
         raise SettingError(variable(one.name), f"cannot read {shown}", one.metadata["about"]) from error
 
@@ -389,6 +402,8 @@ def _shown(value: Any, secret: bool) -> str:
         return "********"
     if secret:
         return _mask_url(str(value)) if "://" in str(value) else "********"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 

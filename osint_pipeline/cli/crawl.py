@@ -1,5 +1,6 @@
 """`osint crawl`."""
 
+import os
 import sys
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from osint_pipeline.cli.common import Reader, as_json, console, print_json, read
 from osint_pipeline.errors import Exit, UserError, explain
 from osint_pipeline.outcome import Summary
 from osint_pipeline.stopping import INTERRUPTED
+from settings.service import load
 from storage.errors import StorageError
 from storage.rows import Outcome
 
@@ -48,6 +50,7 @@ WORST_FIRST = (Outcome.FAILED, Outcome.REFUSED, Outcome.PARTIAL, Outcome.COMPLET
     help="Ask only for what the archive does not have; --again: for all.  [default: --again]",
 )
 @click.option("--no-upload", is_flag=True, help="Leave the captures in the spool.")
+@click.option("--headed", is_flag=True, help="Show the browser's window; needs a screen.")
 @as_json
 def crawl(
     urls: tuple[str, ...],
@@ -58,12 +61,18 @@ def crawl(
     since: datetime | None,
     new: bool,
     no_upload: bool,
+    headed: bool,
     json_: bool,
 ) -> int:
     from osint_pipeline.crawling import crawl_and_preserve, crawl_sources
+    from osint_pipeline.fetch.display import check_display
     from osint_pipeline.source import UnusableUrl, make_sources
 
     Reader.code_if_gone = Exit.PARTIAL
+    if headed:
+        os.environ["OSINT_HEADED"] = "yes"
+    if load().service.headed:
+        check_display()
     with workspace() as opened:
         service = opened.service
         try:

@@ -1,62 +1,51 @@
 """Fetches a page with Chromium, records every exchange of it, and keeps how it looked: picture, DOM, text, page info."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from playwright.async_api import Browser as Chromium
-from playwright.async_api import BrowserContext, Playwright, async_playwright
+from playwright.async_api import BrowserContext
 from playwright.async_api import Error as PlaywrightError
 
-from osint_pipeline.fetch.cdp import ATTACH, Recorder
-from osint_pipeline.fetch.cdp_link import Link
-from osint_pipeline.fetch.guard import Guard
+from osint_pipeline.fetch.attempt import LostTry
+from osint_pipeline.fetch.cdp import Recorder
+from osint_pipeline.fetch.cdp_link import LinkFailed
+from osint_pipeline.fetch.chromium import FLAGS, BrowserMissing, Chromium, Launch
+from osint_pipeline.fetch.guard import AddressRefused, Guard
 from osint_pipeline.fetch.relay import Relay
+from osint_pipeline.fetch.request_limit import RequestLimit
 from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.fetch.visit import BrowserCrashed, Rendered, Visit
 from settings.exits import Exit
 
 VIEW_COUNTERS = ("http*://t.me/v/*", "http*://telegram.me/v/*")  # the preview's script reports each view there
-FLAGS = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--component-updater=url-source=https://127.0.0.1:9/",  # else its maker is asked for updates all the same (Chromium 156)
-    "--gaia-url=https://127.0.0.1:9/",  # and whether somebody is signed in there
-    "--disable-sync",
-    "--disable-domain-reliability",
-    "--dns-prefetch-disable",
-    "--no-pings",
-    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
-    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
-    "--proxy-bypass-list=<-loopback>",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+LOOKING_SECONDS = (
+    90.0  # beyond a page's own time: picture, DOM and text have bounds of their own, this one ends what they miss
 )
-LAUNCH_SECONDS = 30.0
+WORN_PAGES = 250  # after these a Chromium is replaced: whatever it gathers is bounded
 
 
-class BrowserMissing(Exception):
-    """No Chromium was found."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What one Chromium may take: silence before it counts as hung, rest before it is ended, requests of a page."""
 
-    def __init__(self, looked_for: tuple[str, ...]) -> None:
-        super().__init__(f"no Chromium at {', '.join(looked_for)}; OSINT_CHROMIUM names one")
-        self.looked_for = looked_for
+    hung_seconds: float = 30.0
+    idle_seconds: float = 60.0
+    requests: int = 5000
 
 
 class Browser:
-    """`async with Browser(...) as browser:` starts Chromium at the first fetch, and again after it ended by itself.
+    """`async with Browser(...) as browser:` starts Chromium at the first fetch, and again after it ended or had to be killed.
 
-    One page at a time. `scratch` is a folder for bodies and Chromium's own temporary files; nothing stays in it. Chromium's sandbox is
-    on unless this process is root, where Chromium cannot have one.
+    One page at a time, each in a context of its own. `scratch` is a folder for bodies; nothing stays in it. Chromium's sandbox
+    is on unless this process is root, where Chromium cannot have one.
     """
 
     def __init__(
@@ -69,6 +58,7 @@ class Browser:
         headless: bool = True,
         exit: Exit | None = None,
         block: tuple[str, ...] = VIEW_COUNTERS,
+        bounds: Bounds | None = None,
         width: int = 1280,
         height: int = 800,
         storage_state: Mapping[str, Any] | None = None,
@@ -76,33 +66,47 @@ class Browser:
         self.executable, self.guard, self.scratch = executable, guard, scratch
         self.user_agent, self.headless, self.block = user_agent, headless, block
         self.viewport = (width, height)
+        self.bounds = bounds or Bounds()
         self._state: Any = storage_state  # of a named identity; each page begins with it anew
         self.relay = Relay(guard, exit)
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
-        self._playwright: Playwright | None = None
         self._chromium: Chromium | None = None
-        self._link: Link | None = None
+        self._resting: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.relay)
         self.scratch.mkdir(parents=True, exist_ok=True)
-        # not in scratch: Chromium's sockets lie in it, and a socket's path may have 107 bytes
-        self._home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="osint-browser-", ignore_cleanup_errors=True)))  # fmt: skip
-        self._playwright = await self._stack.enter_async_context(async_playwright())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._end()
-        await self._stack.aclose()
+        """End Chromium, also under a fetch, which then raises BrowserCrashed."""
+        self._closed = True
+        self._wake()
+        try:
+            await self._end()
+            async with self._one:  # a Chromium that was being started is ended by the fetch that started it
+                pass
+        finally:
+            await self._stack.aclose()
 
     @property
     def version(self) -> str:
-        """The version of the Chromium that runs, "" before the first fetch."""
-        return self._chromium.version if self._chromium is not None else ""
+        """The version of the Chromium that runs, "" while none does."""
+        return self._chromium.handle.version if self._chromium is not None else ""
 
-    async def fetch(self, url: str, capture: UUID, sink: Sink, *, timeout_seconds: float, limit_bytes: int) -> Rendered:
-        """Open a page, wait until its network is quiet, keep it.
+    async def fetch(
+        self,
+        url: str,
+        capture: UUID,
+        sink: Sink,
+        *,
+        timeout_seconds: float,
+        limit_bytes: int,
+        earlier: tuple[LostTry, ...] = (),
+    ) -> Rendered:
+        """Open a page, wait until its network is quiet, keep it. `earlier` are tries that were lost, told in the page info.
 
         Raises AddressRefused when the address, or one it redirects to, may not be reached, and BrowserCrashed; what the sink raises
         passes through.
@@ -111,27 +115,65 @@ class Browser:
             raise ValueError(f"not an http address: {url}")
         self.guard.check_url(url)
         async with self._one:
-            chromium, link = await self._running()
-            folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="fetch-"))
-            recorder = Recorder(link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block)
-            link.listener = recorder.event
+            self._wake()
             try:
-                visit = Visit(url, capture, sink, recorder, self._facts(chromium))
-                return await visit.make(lambda: self._context(chromium), timeout_seconds)
-            except BrowserCrashed:
+                chromium = await self._running()
+            except (PlaywrightError, LinkFailed, OSError) as error:
+                raise BrowserCrashed(url, f"it did not start: {_first_line(error)}") from error
+            if self._closed:
                 await self._end()
-                raise
+                raise BrowserCrashed(url, "the browser was closed")
+            folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="fetch-"))
+            recorder = Recorder(
+                chromium.link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block
+            )
+            recorder.alterations += [one.sentence for one in earlier]
+            visit = Visit(url, capture, sink, recorder, self._facts(chromium, earlier))
+            try:
+                return await self._watched(chromium, visit, timeout_seconds)
             finally:
-                link.listener = None
                 shutil.rmtree(folder, ignore_errors=True)
+                if not self._closed:
+                    self._resting = asyncio.create_task(self._rest())
 
-    def _facts(self, chromium: Chromium) -> dict[str, Any]:
+    async def _watched(self, chromium: Chromium, visit: Visit, timeout_seconds: float) -> Rendered:
+        """Make a visit; a Chromium that did not come through it as it should does not see another."""
+        chromium.link.listener = RequestLimit(visit.recorder, self.bounds.requests).event
+        chromium.pages += 1
+        worn = True
+        most = timeout_seconds + LOOKING_SECONDS
+        try:
+            async with chromium.watched(hung_seconds=self.bounds.hung_seconds, at_most_seconds=most):
+                rendered = await visit.make(lambda: self._context(chromium), timeout_seconds)
+                if not chromium.alive:  # what it could not be asked any more is no omission of the page's
+                    raise BrowserCrashed(visit.url, "it ended while the page was looked at", rendered.records)
+            worn = visit.hung or chromium.pages >= WORN_PAGES
+        except AddressRefused:
+            worn = False
+            raise
+        except BrowserCrashed as error:
+            if chromium.gone is None:
+                raise
+            raise BrowserCrashed(error.url, chromium.gone, error.records) from error
+        finally:
+            chromium.link.listener = None
+            if worn:
+                await self._end()
+        return rendered
+
+    def _facts(self, chromium: Chromium, earlier: tuple[LostTry, ...]) -> dict[str, Any]:
         width, height = self.viewport
-        return {"browser": f"Chromium {chromium.version}", "user_agent": self.user_agent, "viewport": f"{width}x{height}"}  # fmt: skip
+        return {
+            "browser": f"Chromium {chromium.handle.version}",
+            "user_agent": self.user_agent,
+            "viewport": f"{width}x{height}",
+            "attempt": len(earlier) + 1,
+            "lost_attempts": [one.told() for one in earlier],
+        }
 
     async def _context(self, chromium: Chromium) -> BrowserContext:
         width, height = self.viewport
-        return await chromium.new_context(
+        return await chromium.handle.new_context(
             user_agent=self.user_agent,
             viewport={"width": width, "height": height},
             accept_downloads=False,
@@ -139,46 +181,32 @@ class Browser:
             storage_state=self._state,
         )
 
-    async def _running(self) -> tuple[Chromium, Link]:
-        if self._chromium is not None and self._chromium.is_connected() and self._link is not None:
-            return self._chromium, self._link
-        await self._end()
-        assert self._playwright is not None, "use `async with`"
-        chromium = await self._playwright.chromium.launch(
-            executable_path=self._find(self._playwright),
-            headless=self.headless,
-            chromium_sandbox=os.geteuid() != 0,
-            args=[*FLAGS, f"--proxy-server={self.relay.url}"],
-            env=self._environment(),
-            timeout=LAUNCH_SECONDS * 1000,
-        )
-        link = await Link.open(chromium)
-        chromium.on("disconnected", lambda _: link.lose("the browser is gone"))
-        await link.send("Target.setAutoAttach", ATTACH)
-        self._chromium, self._link = chromium, link
-        return chromium, link
+    async def _running(self) -> Chromium:
+        if self._chromium is None or not self._chromium.alive:
+            await self._end()
+            self.relay.forget()
+            launch = Launch(executable=self.executable, headless=self.headless, proxy=self.relay.url)
+            self._chromium = await Chromium.start(launch)
+        return self._chromium
 
-    def _find(self, playwright: Playwright) -> Path:
-        if self.executable is not None:
-            looked_for = [str(self.executable)]
-        else:
-            found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-            looked_for = [playwright.chromium.executable_path, *(path for path in found if path)]
-        for path in looked_for:
-            if Path(path).is_file():
-                return Path(path)
-        raise BrowserMissing(tuple(looked_for))
+    async def _rest(self) -> None:
+        await asyncio.sleep(self.bounds.idle_seconds)
+        async with self._one:
+            await self._end()
 
-    def _environment(self) -> dict[str, str | float | bool]:
-        """Give Chromium nothing of ours: no secret, and a home that goes away with us."""
-        kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "DISPLAY", "FONTCONFIG_PATH") if name in os.environ}  # fmt: skip
-        return {**kept, "HOME": str(self._home), "TMPDIR": str(self._home), "LANG": "C.UTF-8", "TZ": "UTC"}
+    def _wake(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
 
     async def _end(self) -> None:
-        chromium, self._chromium, self._link = self._chromium, None, None
+        chromium, self._chromium = self._chromium, None
         if chromium is not None:
-            with suppress(PlaywrightError):  # it may have ended before us
-                await chromium.close()
+            await chromium.end()
 
 
-__all__ = ["Browser", "BrowserCrashed", "BrowserMissing", "Rendered"]
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+__all__ = ["FLAGS", "VIEW_COUNTERS", "Bounds", "Browser", "BrowserCrashed", "BrowserMissing", "Rendered"]

@@ -1,6 +1,8 @@
 """The download handler that Scrapy loads: hands each request to the fetcher that it names."""
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -42,8 +44,7 @@ class RecordingHandler(BaseDownloadHandler):
             scratch=self.run.scratch,
             exit=self.run.way.exit,
         )
-        self._browser: Any = None
-        self._browser_turn = asyncio.Lock()
+        self._pool: Any = None
         self._open = self.run.way.direct
         self._gate = asyncio.Lock()
 
@@ -76,37 +77,30 @@ class RecordingHandler(BaseDownloadHandler):
 
     async def close(self) -> None:
         await self.wire.close()
-        if self._browser is not None:
-            await self._browser.__aexit__(None, None, None)
+        if self._pool is not None:
+            await self._pool.__aexit__()
 
     async def _render(self, request: Request) -> Response:
-        from osint_pipeline.fetch.browser import Browser
+        from osint_pipeline.fetch.browser import BrowserCrashed
 
-        service, workspace = self.run.workspace.service, self.run.workspace
+        service = self.run.workspace.service
         try:
             identity, sink = self.run.identity, self.run.browser_sink
         except UserError as error:  # nobody else is to be seen in its place
             log.warning("the source's identity cannot be used", why=str(error))
             raise FetchFailed(request.url, "the source's named identity cannot be used on this machine") from error
-        async with self._browser_turn:
-            if self._browser is None:
-                self._browser = Browser(
-                    service.chromium,
-                    workspace.guard,
-                    scratch=self.run.scratch,
-                    user_agent=service.user_agent,
-                    exit=self.run.way.exit,
-                    storage_state=identity.state if identity else None,
-                )
-                await self._browser.__aenter__()
-            capture: UUID = request.meta[CAPTURE]
-            page = await self._browser.fetch(
+        capture: UUID = request.meta[CAPTURE]
+        try:
+            page = await self._pages(identity.state if identity else None).fetch(
                 request.url,
                 capture,
                 sink,
                 timeout_seconds=service.page_timeout_seconds,
                 limit_bytes=service.page_limit_bytes,
             )
+        except BrowserCrashed as error:
+            request.meta[RECORDS] = [*request.meta[RECORDS], *error.records]
+            raise FetchFailed(request.url, f"the browser ended under it each time: {error.why}") from error
         records = [one for one in page.records if one is not page.main]
         request.meta[RECORDS] = [*request.meta[RECORDS], *records, *([page.main] if page.main else ())]
         request.meta[HEAD] = page.head
@@ -116,6 +110,35 @@ class RecordingHandler(BaseDownloadHandler):
         return HtmlResponse(
             page.final_url, status=page.status, headers=headers, body=page.html.encode(), encoding="utf-8"
         )
+
+    def _pages(self, state: Mapping[str, Any] | None) -> Any:
+        """Give the run's pool of browsers, with an identity's state or None.
+
+        None of them is shared with another run, whose way out and identity may be others.
+        """
+        from osint_pipeline.fetch.browser import Bounds, Browser
+        from osint_pipeline.fetch.pool import Pool
+
+        if self._pool is None:
+            run, service = self.run, self.run.workspace.service
+            bounds = Bounds(
+                hung_seconds=service.browser_hung_seconds,
+                idle_seconds=service.browser_idle_seconds,
+                requests=service.page_requests,
+            )
+            make = partial(
+                Browser,
+                service.chromium,
+                run.workspace.guard,
+                scratch=run.scratch,
+                user_agent=service.user_agent,
+                headless=not service.headed,
+                exit=run.way.exit,
+                bounds=bounds,
+                storage_state=state,
+            )
+            self._pool = Pool(make, pages=service.browser_pages, tries=service.browser_tries)
+        return self._pool
 
     async def _media(self, request: Request) -> Response:
         from osint_pipeline.fetch.media import fetch_media

@@ -52,6 +52,12 @@ class Relay:
         """The address to hand to a client; names are resolved here."""
         return f"socks5://127.0.0.1:{self.port}"
 
+    def forget(self) -> None:
+        """Drop what is remembered of earlier connections; only while nobody reads it."""
+        self.refused.clear()
+        self.failed.clear()
+        self.addresses.clear()
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
