@@ -101,6 +101,7 @@ class TrialHandler(BaseDownloadHandler):
         await self.wire.close()
 
     async def _render(self, request: Request) -> Response:
+        from osint_pipeline.fetch.behaving import behaving_of
         from osint_pipeline.fetch.browser import Browser
 
         service = self.trial.service
@@ -111,6 +112,7 @@ class TrialHandler(BaseDownloadHandler):
             user_agent=service.user_agent,
             headless=not service.headed,
             exit=TrialProxy.exit,
+            behaving=behaving_of(service),
         )
         limits = {"timeout_seconds": service.page_timeout_seconds, "limit_bytes": service.page_limit_bytes}
         async with browser:

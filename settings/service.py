@@ -100,6 +100,16 @@ class Service:
     browser_hung_seconds: float = _say(30.0, "a browser that does not answer for so long is killed", at_least=1)
     browser_idle_seconds: float = _say(60.0, "a browser without a page is ended after this", at_least=0)
     headed: bool = _say(False, "yes: Chromium shows its window, which needs a screen")
+    behaviours: tuple[str, ...] = _say(
+        (), "what the browser does on a page before it is kept: names, comma-separated, or off; none: all that fit"
+    )
+    behaviour_file: Path | None = _say(None, "file of behaviours in place of the program's own: docs/behaviours.md")
+    behaviour_seconds: float = _say(20.0, "limit of what is done on one page after it has loaded", at_least=0.1)
+    page_scroll_pixels: int = _say(30_000, "how far one page is scrolled", at_least=0)
+    page_scroll_steps: int = _say(60, "how many times one page is scrolled by a view", at_least=0)
+    page_clicks: int = _say(20, "clicks on one page", at_least=0, at_most=10_000)
+    page_media: int = _say(3, "videos and sounds played on one page", at_least=0, at_most=1000)
+    page_media_seconds: float = _say(5.0, "how long these are played", at_least=0)
     media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
     media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
     warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)

@@ -15,6 +15,7 @@ from playwright.async_api import BrowserContext
 from playwright.async_api import Error as PlaywrightError
 
 from osint_pipeline.fetch.attempt import LostTry
+from osint_pipeline.fetch.behaving import Behaving
 from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.cdp_link import LinkFailed
 from osint_pipeline.fetch.chromium import FLAGS, BrowserMissing, Chromium, Launch
@@ -62,12 +63,14 @@ class Browser:
         width: int = 1280,
         height: int = 800,
         storage_state: Mapping[str, Any] | None = None,
+        behaving: Behaving | None = None,
     ) -> None:
         self.executable, self.guard, self.scratch = executable, guard, scratch
         self.user_agent, self.headless, self.block = user_agent, headless, block
         self.viewport = (width, height)
         self.bounds = bounds or Bounds()
         self._state: Any = storage_state  # of a named identity; each page begins with it anew
+        self.behaving = behaving or Behaving()
         self.relay = Relay(guard, exit)
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
@@ -128,7 +131,7 @@ class Browser:
                 chromium.link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block
             )
             recorder.alterations += [one.sentence for one in earlier]
-            visit = Visit(url, capture, sink, recorder, self._facts(chromium, earlier))
+            visit = Visit(url, capture, sink, recorder, self._facts(chromium, earlier), self.behaving)
             try:
                 return await self._watched(chromium, visit, timeout_seconds)
             finally:
@@ -141,7 +144,7 @@ class Browser:
         chromium.link.listener = RequestLimit(visit.recorder, self.bounds.requests).event
         chromium.pages += 1
         worn = True
-        most = timeout_seconds + LOOKING_SECONDS
+        most = timeout_seconds + self.behaving.bounds.seconds + LOOKING_SECONDS
         try:
             async with chromium.watched(hung_seconds=self.bounds.hung_seconds, at_most_seconds=most):
                 rendered = await visit.make(lambda: self._context(chromium), timeout_seconds)

@@ -116,6 +116,7 @@ class RecordingHandler(BaseDownloadHandler):
 
         None of them is shared with another run, whose way out and identity may be others.
         """
+        from osint_pipeline.fetch.behaving import behaving_of
         from osint_pipeline.fetch.browser import Bounds, Browser
         from osint_pipeline.fetch.pool import Pool
 
@@ -135,6 +136,7 @@ class RecordingHandler(BaseDownloadHandler):
                 headless=not service.headed,
                 exit=run.way.exit,
                 bounds=bounds,
+                behaving=behaving_of(service),
                 storage_state=state,
             )
             self._pool = Pool(make, pages=service.browser_pages, tries=service.browser_tries)
