@@ -1,75 +1,107 @@
 """Records every exchange of one page over CDP: its frames, workers and service workers included.
 
-Each response is paused (Fetch domain), its body read, and let go; what the Network domain tells (raw heads, cookies,
-protocol) is joined by network id. Bodies that must not be held up are copied while the page reads them.
+Answers are paused (Fetch domain), their bodies read, and let go; those that the browser keeps for us go by unpaused and are
+asked back when they have ended (cdp_targets says which). What the Network domain tells (raw heads, cookies, protocol) is
+joined by network id. Bodies that must not be held up are copied while the page reads them.
 """
 
 import asyncio
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from osint_pipeline.fetch.cdp_body import Bodies
-from osint_pipeline.fetch.cdp_exchange import Flight, Hop, exchange_of, failed_exchange, from_cache, hop_of
+from osint_pipeline.fetch.cdp_body import Bodies, bodiless
+from osint_pipeline.fetch.cdp_certificate import Certificates
+from osint_pipeline.fetch.cdp_exchange import (  # fmt: skip
+    Flight,
+    Hop,
+    exchange_of,
+    failed_exchange,
+    hop_hidden,
+    hop_of,
+    source_of,
+)
+from osint_pipeline.fetch.cdp_flights import Flights
+from osint_pipeline.fetch.cdp_info import answered, failed, join_earlier
+from osint_pipeline.fetch.cdp_keep import Keeper
 from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
+from osint_pipeline.fetch.cdp_socket import Sockets
+from osint_pipeline.fetch.cdp_targets import ATTACH, Targets
 from osint_pipeline.fetch.guard import AddressRefused
 from osint_pipeline.fetch.relay import Relay
 from osint_pipeline.fetch.sink import Sink
 from storage.exchange import RecordRef, Truncated
 
-TARGETS = ("page", "iframe", "worker", "shared_worker", "service_worker")
-FILTER = [{"type": kind} for kind in TARGETS]
-ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True, "filter": FILTER}
 PAUSE_SECONDS = 30.0
 STALLED_SECONDS = 5.0
+HEAD_SECONDS = 1.0  # how long a failure waits for the head of an answer that the browser kept from the page
+LEAVE_SECONDS = 3.0  # how long what a page sends while it is left is waited for
+LEFT_QUIET_SECONDS = 0.1
+READERS = 4  # bodies asked back at a time
 
 
 class Recorder:
-    """Takes the events of one fetch and gives its exchanges to the sink. `finish` once, at the end.
+    """Takes the events of one fetch and gives its exchanges to the sink. `leave` before the page is closed, `finish` once, at the end.
 
-    `block` are URL patterns (fnmatch) of requests that are not let out. `done` are the flights kept so far.
+    `block` are URL patterns (fnmatch) of requests that are not let out. `certified` names the certificate chains that are
+    kept already; give the same set to each fetch of a run.
     """
 
-    def __init__(self, link: Link, relay: Relay, sink: Sink, capture: UUID, folder: Path, *, limit_bytes: int, block: tuple[str, ...]) -> None:  # fmt: skip
-        self.link, self.relay, self.sink, self.capture, self.folder = link, relay, sink, capture, folder
-        self.block = block
-        self.bodies = Bodies(link, folder, limit_bytes, self.omit)
+    def __init__(self, link: Link, relay: Relay, sink: Sink, capture: UUID, folder: Path, *, limit_bytes: int, block: tuple[str, ...], certified: set[str] | None = None) -> None:  # fmt: skip
+        self.link, self.relay, self.folder, self.block = link, relay, folder, block
         self.records: list[RecordRef] = []
         self.main: tuple[RecordRef, Hop] | None = None
         self.refused_page: AddressRefused | None = None
         self.resources: list[dict[str, Any]] = []
         self.omissions: list[str] = []
         self.alterations: list[str] = []
-        self.ready = asyncio.Event()
-        self._main_target = ""
-        self._flights: dict[str, Flight] = {}
+        self.targets = Targets(link, block, self.omit)
+        self.bodies = Bodies(link, folder, limit_bytes, self.omit)
+        self.sockets = Sockets(folder, self.bodies.take, self.omit)
+        self.certificates = Certificates(link, certified if certified is not None else set(), self.omit)
+        self.ready = self.targets.ready
+        self._keeper = Keeper(sink, capture)
+        self._flights = Flights(self.targets, self._pass, self._certify)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._writing = asyncio.Lock()
+        self._readers = asyncio.Semaphore(READERS)
+        self._seen_bytes = 0
+        self._pauses_all = self._leaving = False
         self._refused, self._failed = len(relay.refused), len(relay.failed)
         self._last_event = asyncio.get_running_loop().time()
         self._handlers: dict[str, Callable[[str, Answer], None]] = {
             "Target.attachedToTarget": self._attached,
+            "Target.detachedFromTarget": lambda _, p: self.targets.detach(p["sessionId"]),
             "Fetch.requestPaused": self._paused,
-            "Network.requestWillBeSent": self._will_be_sent,
-            "Network.requestWillBeSentExtraInfo": self._sent_extra,
+            "Network.requestWillBeSent": self._flights.will_be_sent,
+            "Network.requestWillBeSentExtraInfo": self._flights.sent_extra,
+            "Network.requestServedFromCache": self._flights.cached,
             "Network.responseReceivedExtraInfo": self._received_extra,
-            "Network.responseReceived": self._response,
+            "Network.responseReceived": self._flights.response,
             "Network.dataReceived": self._data,
-            "Network.loadingFinished": lambda _, p: self._finished(p, None),
-            "Network.loadingFailed": lambda _, p: self._finished(p, p),
-            "Network.webSocketCreated": lambda _, p: self.omit(f"{p['url']}: frames of a WebSocket are not recorded"),
+            "Network.loadingFinished": lambda s, p: self._finished(s, p, None),
+            "Network.loadingFailed": lambda s, p: self._finished(s, p, p),
         }
 
     def event(self, session: str, method: str, params: Answer) -> None:
         """Take one event; give this to Link.listener."""
         if handler := self._handlers.get(method):
-            self._last_event = asyncio.get_running_loop().time()
+            if not (method == "Network.dataReceived" and self._chats(params)):
+                self._last_event = asyncio.get_running_loop().time()
             handler(session, params)
+        elif method.startswith("Network.webSocket"):
+            self.sockets.event(session, method, params)
+
+    def _chats(self, params: Answer) -> bool:
+        """Whether data belongs to a stream of messages, which may never be quiet (a WebSocket's are not counted either)."""
+        flight = self._flights.known(params)
+        return flight is not None and flight.kind == "EventSource"
 
     def omit(self, what: str) -> None:
         """Say once that something is missing from the capture."""
@@ -80,109 +112,139 @@ class Recorder:
     def quiet_seconds(self) -> float:
         """How long nothing has been under way; requests that have been silent for STALLED_SECONDS do not count."""
         silent = asyncio.get_running_loop().time() - self._last_event
-        busy = any(self._busy(one) for one in self._flights.values())
+        busy = any(self._busy(one) for one in self._flights)
         return silent if not busy or silent >= STALLED_SECONDS else 0.0
 
     def _busy(self, flight: Flight) -> bool:
-        """A body that was read and let go needs no more of the network, whether or not its end is told (workers' scripts)."""
+        """A body that was read and let go needs no more of the network, whether or not its end is told."""
         if flight.pauses:
             return True
-        waits = len(flight.begun) > len(flight.hops) or any(self.bodies.tapped(hop) for hop in flight.hops)
+        waits = len(flight.begun) > len(flight.hops) or any(self.bodies.tapped(hop) or not hop.paused for hop in flight.hops)  # fmt: skip
         return waits and not flight.finished and flight.kind != "EventSource"
+
+    async def leave(self) -> None:
+        """Read what has ended, then leave the page and record what it sends meanwhile (beacons). The page is gone after this."""
+        with suppress(LinkFailed, TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                while any(flight.pauses for flight in self._flights):
+                    await asyncio.wait(self._tasks, timeout=LEFT_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                self._leaving = True
+                await asyncio.gather(*self.targets.pause_all(requests=True))
+                await self.link.send("Page.navigate", {"url": "about:blank"}, self.targets.page)
+                self._last_event = asyncio.get_running_loop().time()
+                while self._under_way() or self.quiet_seconds < LEFT_QUIET_SECONDS:
+                    await asyncio.sleep(LEFT_QUIET_SECONDS / 2)
+
+    def _under_way(self) -> bool:
+        return any(one.pauses or (one.left and not one.hops) for one in self._flights)
 
     async def finish(self, why: Truncated) -> None:
         """Keep what is left, `why` being the reason for what has not ended by itself. Raises what the sink raised."""
         await self._drain()
-        for flight in self._flights.values():
+        for flight in self._flights:
             for hop in flight.hops:
                 if self.bodies.tapped(hop):
                     self.bodies.end_tap(hop, why)
-            if not flight.finished and len(flight.begun) > len(flight.hops) and flight.sent:
+                elif not hop.paused and hop.body is None and not flight.finished and source_of(flight, flight.hops.index(hop)) is None:  # fmt: skip
+                    self.bodies.cut(hop, why, "the page was left before it had come")
+            if not flight.finished and len(flight.begun) > len(flight.hops) and (flight.sent or flight.left):
                 flight.failure = f"no answer when the page was left ({why})"
             self._keep(flight)
+        await self._keeper.drain()
+        self._keep_made()
         await self._drain()
+        await self._keeper.drain()
+        join_earlier(self.resources)
+
+    def _keep_made(self) -> None:
+        about = self.main[0].record_id if self.main else None
+        for resource, entry in self.sockets.finish(about):
+            self.resources.append(entry)
+            self._keeper.put(partial(replace, resource), self.records.append)
+        for resource in self.certificates.finish(about):
+            self._keeper.put(partial(replace, resource), self.records.append)
 
     async def _drain(self) -> None:
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
-    # targets
-
     def _attached(self, _: str, params: Answer) -> None:
-        session, target = params["sessionId"], params["targetInfo"]
-        if target["type"] == "service_worker":
-            self.omit(f"{target['url']}: the browser's own later check for a newer version of it is not recorded")
-        if target["type"] == "page" and not self._main_target:
-            self._main_target = target["targetId"]
-        # Nothing is awaited before the last command: a waiting service worker would stay stuck.
-        sent = [self.link.send("Network.enable", {}, session)]
-        if target["type"] != "worker":  # a dedicated worker has no Fetch domain, its frame pauses for it
-            sent.append(self.link.send("Fetch.enable", {"patterns": self._patterns()}, session))
-        sent.append(self.link.send("Target.setAutoAttach", ATTACH, session))
-        sent.append(self.link.send("Runtime.runIfWaitingForDebugger", session=session))
-        self._start(self._watched(target, sent))
+        sent = self.targets.attach(params["sessionId"], params["targetInfo"])
+        self._start(self.targets.attached(params["targetInfo"], sent))
 
-    async def _watched(self, target: Answer, sent: list[asyncio.Future[Answer]]) -> None:
-        for outcome in await asyncio.gather(*sent, return_exceptions=True):
-            if isinstance(outcome, LinkFailed) and outcome.method in ("Network.enable", "Fetch.enable"):
-                self.omit(f"{target['type']} {target['url']}: not recorded ({outcome.why})")
-        if target["targetId"] == self._main_target:
-            self.ready.set()
-
-    def _patterns(self) -> list[dict[str, str]]:
-        blocked = [{"urlPattern": pattern, "requestStage": "Request"} for pattern in self.block]
-        return [*blocked, {"urlPattern": "*", "requestStage": "Response"}]
-
-    # what the Network domain tells
-
-    def _flight(self, params: Answer) -> Flight:
-        key = params.get("networkId") or params["requestId"]
-        return self._flights.setdefault(key, Flight(key=key))
-
-    def _will_be_sent(self, session: str, params: Answer) -> None:
-        request = params["request"]
-        if not request["url"].startswith(("http:", "https:")):
-            return
-        flight = self._flight(params)
-        if not flight.heard_first("begun", session):
-            return
-        flight.session, flight.url, flight.method = session, request["url"], request["method"]
-        flight.kind, flight.request_headers = params.get("type", ""), request["headers"]
-        flight.main_frame = params.get("frameId") == self._main_target
-        flight.begun.append(datetime.fromtimestamp(params["wallTime"], UTC))
-        if params.get("redirectResponse"):
-            flight.redirects.append(params["redirectResponse"])
-        flight.told.set()
-
-    def _sent_extra(self, session: str, params: Answer) -> None:
-        flight = self._flight(params)
-        if flight.heard_first("sent", session):
-            flight.sent.append(params)
+    # answers that go by unpaused
 
     def _received_extra(self, session: str, params: Answer) -> None:
-        flight = self._flight(params)
-        if flight.heard_first("received", session):
-            flight.received.append(params)
+        if flight := self._flights.received_extra(session, params):
             self._settle(flight)
 
-    def _response(self, _: str, params: Answer) -> None:
-        flight = self._flight(params)
-        flight.response, flight.wants_extra = params["response"], bool(params.get("hasExtraInfo"))
+    def _pass(self, session: str, flight: Flight, hop: Hop) -> None:
+        """Take an answer that was not paused; where a worker is told of its own script, that is another session."""
+        flight.hops.append(hop)
+        if not bodiless(hop):
+            self._start(self.bodies.copy(hop, flight, session))
 
-    def _finished(self, params: Answer, failed: Answer | None) -> None:
-        flight = self._flight(params)
-        flight.finished = True
-        if failed is not None:
-            flight.failure = str(failed.get("errorText", "failed"))
+    def _certify(self, answer: Answer) -> None:
+        if origin := self.certificates.new(answer["url"], answer):
+            self._start(self.certificates.read(origin, self.targets.page))
+
+    def _data(self, session: str, params: Answer) -> None:
+        flight = self._flights.known(params)
+        if flight is None or not flight.hops or not flight.heard_first("data", session):
+            return
+        flight.data_bytes += params["dataLength"]
+        self._seen_bytes += params["dataLength"]
+        if params.get("data"):
+            self.bodies.pour(flight.hops[-1], params["data"])
+        if self._seen_bytes > self.bodies.limit_bytes and not self._pauses_all:
+            self._pauses_all = True
+            self.targets.pause_all()
+
+    def _finished(self, session: str, params: Answer, told: Answer | None) -> None:
+        flight = self._flights.of(params)
+        if not flight.heard_first("finished", session):
+            return
+        flight.finished, why = True, None
+        if told is not None:
+            why = str(told.get("errorText", "failed"))
+            answered_hop = flight.hops and len(flight.hops) >= len(flight.begun)
+            flight.broke, flight.failure = (why, None) if answered_hop else (None, why)
         for hop in flight.hops:
             if self.bodies.tapped(hop):
-                self.bodies.end_tap(hop, Truncated.DISCONNECT if failed else None)
+                self.bodies.end_tap(hop, Truncated.DISCONNECT if told else None)
+            elif hop.body is None:
+                hop.ended_at = flight.day(params.get("timestamp"))
+        flight.pauses += 1
+        self._start(self._complete(flight))
+
+    async def _complete(self, flight: Flight) -> None:
+        """Ask back what went by unpaused; wait a moment for the head of an answer that the page was not given."""
+        try:
+            if flight.failure and flight.sent and len(flight.received) <= len(flight.hops):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HEAD_SECONDS):
+                        await flight.headed.wait()
+            if flight.failure and len(flight.begun) > len(flight.hops) and len(flight.received) > len(flight.hops):
+                flight.hops.append(hop_hidden(flight))
+                flight.broke, flight.failure = flight.failure, None
+                self.omit(f"{flight.url}: the browser kept the body from the page, and from us ({flight.broke})")
+            if flight.hops and self._to_recall(flight):
+                async with self._readers:
+                    await self.bodies.recall(self.targets.page, flight, flight.hops[-1])
+        finally:
+            flight.pauses -= 1
         self._settle(flight)
+
+    def _to_recall(self, flight: Flight) -> bool:
+        hop = flight.hops[-1]
+        if hop.paused or bodiless(hop) or hop.truncated is not None or source_of(flight, len(flight.hops) - 1):
+            return False
+        return hop.body is None or hop.body_bytes < flight.data_bytes
 
     # paused requests
 
     def _paused(self, session: str, params: Answer) -> None:
-        flight = self._flight(params)
+        flight = self._flights.of(params)
         flight.pauses += 1
         self._start(self._answer(session, flight, params))
 
@@ -195,13 +257,13 @@ class Recorder:
                 # A service worker is attached by the browser and by its page: the second pause is only let go.
                 if not flight.heard_first("paused", session):
                     return
-                hop = hop_of(params, self._main_target)
+                hop = hop_of(params, self.targets.main)
                 flight.hops.append(hop)
                 async with asyncio.timeout(PAUSE_SECONDS):
                     if not await self.bodies.read(session, flight, hop, params):
                         verdict, extra = "Fetch.failRequest", {"errorReason": "Aborted"}
-            elif params.get("responseErrorReason") is None and self._blocked(params["request"]["url"]):
-                verdict, extra = "Fetch.failRequest", {"errorReason": "BlockedByClient"}
+            elif params.get("responseErrorReason") is None:
+                verdict, extra = self._judge(session, flight, params)
         except TimeoutError:
             verdict, extra = "Fetch.failRequest", {"errorReason": "TimedOut"}
             self.bodies.cut(hop, Truncated.TIME, f"no whole body within {PAUSE_SECONDS:.0f} s")
@@ -214,16 +276,17 @@ class Recorder:
             await released
         self._settle(flight)
 
-    def _blocked(self, url: str) -> bool:
-        if any(fnmatch.fnmatchcase(url, pattern) for pattern in self.block):
-            self.alterations.append(f"{url}: blocked, the request was not sent")
-            return True
-        return False
-
-    def _data(self, _: str, params: Answer) -> None:
-        flight = self._flights.get(params["requestId"])
-        if params.get("data") and flight is not None and flight.hops:
-            self.bodies.pour(flight.hops[-1], params["data"])
+    def _judge(self, session: str, flight: Flight, params: Answer) -> tuple[str, Answer]:
+        """Let a request out, unless it is one of those that are blocked."""
+        request = params["request"]
+        if any(fnmatch.fnmatchcase(request["url"], pattern) for pattern in self.block):
+            self.alterations.append(f"{request['url']}: blocked, the request was not sent")
+            return "Fetch.failRequest", {"errorReason": "BlockedByClient"}
+        if self._leaving and flight.heard_first("begun", "fetch"):
+            flight.left, flight.url, flight.method = True, request["url"], request["method"]
+            flight.kind, flight.request_headers = params.get("resourceType", ""), request["headers"]
+            flight.begun.append(datetime.now(UTC))
+        return "Fetch.continueRequest", {}
 
     # keeping
 
@@ -234,14 +297,22 @@ class Recorder:
     def _keep(self, flight: Flight) -> None:
         first, flight.emitted = flight.emitted, len(flight.hops)
         for index in range(first, len(flight.hops)):
-            if not from_cache(flight, index):
-                self._start(self._write(flight, index))
+            source = source_of(flight, index)
+            self.resources.append(answered(flight, index, source))
+            if source is None:
+                make = partial(exchange_of, flight, index, self.relay.addresses, self.folder)
+                self._keeper.put(make, partial(self._written, flight.hops[index]))
         if flight.failure and len(flight.begun) > len(flight.hops):
             failure, flight.failure = flight.failure, None
             self._fail(flight, failure)
 
+    def _written(self, hop: Hop, record: RecordRef) -> None:
+        self.records.append(record)
+        if hop.main_frame and not hop.redirects:
+            self.main = (record, hop)
+
     def _fail(self, flight: Flight, failure: str) -> None:
-        self.resources.append({"url": flight.url, "method": flight.method, "kind": flight.kind, "failure": failure})
+        self.resources.append(failed(flight, failure))
         if refused := self.refusal(flight.url):
             self.omit(f"{flight.url}: refused, {refused.address} {refused.why}")
             if flight.kind == "Document" and flight.main_frame:
@@ -251,7 +322,8 @@ class Recorder:
         elif failure != "net::ERR_ABORTED" or flight.sent:
             failure += self._why_not_dialled(flight.url)
             self.omit(f"{flight.url}: no answer ({failure})")
-            self._start(self._write_failure(flight, failure))
+            make = partial(failed_exchange, flight, failure, datetime.now(UTC), self.relay.addresses)
+            self._keeper.put(make, self.records.append)
 
     def refusal(self, url: str) -> AddressRefused | None:
         """What Guard said of a URL's host during this fetch, None if nothing."""
@@ -263,22 +335,7 @@ class Recorder:
         found = [one for one in self.relay.failed[self._failed :] if one.host.lower() == host]
         return f" ({found[-1].why})" if found else ""
 
-    async def _write(self, flight: Flight, index: int) -> None:
-        hop = flight.hops[index]
-        async with self._writing:
-            exchange = await asyncio.to_thread(exchange_of, flight, index, self.relay.addresses, self.folder)
-            record = await asyncio.to_thread(self.sink.exchange, exchange, self.capture)
-        self.records.append(record)
-        if hop.main_frame and not hop.redirects:
-            self.main = (record, hop)
-        self.resources.append(_told(hop, record))
-
-    async def _write_failure(self, flight: Flight, failure: str) -> None:
-        exchange = failed_exchange(flight, failure, datetime.now(UTC), self.relay.addresses)
-        async with self._writing:
-            self.records.append(await asyncio.to_thread(self.sink.exchange, exchange, self.capture))
-
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -289,13 +346,4 @@ class Recorder:
             self._tasks.discard(task)
 
 
-def _told(hop: Hop, record: RecordRef) -> dict[str, Any]:
-    return {
-        "url": hop.url,
-        "method": hop.method,
-        "status": hop.status,
-        "kind": hop.kind,
-        "body": hop.how,
-        "truncated": hop.truncated,
-        "record": str(record.record_id),
-    }
+__all__ = ["ATTACH", "Recorder"]

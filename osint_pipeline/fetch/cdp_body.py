@@ -1,4 +1,8 @@
-"""Reads the bodies of paused responses, or copies them while the page reads them, within a limit of bytes for the whole page."""
+"""Gets the bodies of answers, within a limit of bytes for the whole page.
+
+One that is paused is read before it is let go; one that must flow is copied while the page reads it; one that went by
+unpaused is asked back from what the browser kept of it.
+"""
 
 import asyncio
 import base64
@@ -12,6 +16,7 @@ from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
 from storage.exchange import Truncated
 
 TAPPED = frozenset(("XHR", "Fetch", "Media", "Image", "Script", "Stylesheet", "Font", "EventSource"))
+SCRIPTED = frozenset(("XHR", "Fetch", "EventSource"))  # a script may read what never ends
 ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
 READ_WHOLE = ("text/", "image/", "font/", "application/json", "application/javascript", "application/xml", "application/x-javascript")  # fmt: skip
 WHOLE_BYTES = 4 << 20  # a longer answer is copied as the page reads it
@@ -27,6 +32,7 @@ class Bodies:
         self.link, self.folder, self.limit_bytes, self.omit = link, folder, limit_bytes, omit
         self.used_bytes = 0
         self._taps: dict[str, Path] = {}  # by the hop's record id
+        self._early: dict[str, list[str]] = {}  # pieces that came before what had been buffered was told
 
     @property
     def room_bytes(self) -> int:
@@ -36,23 +42,45 @@ class Bodies:
     async def read(self, session: str, flight: Flight, hop: Hop, params: Answer) -> bool:
         """Give a paused hop its posted bytes and its body, or a tap for it; False: the page may not have the answer."""
         await self._read_posted(hop, flight, params)
-        if hop.redirects:
-            if hop.declared_bytes != 0:
-                hop.truncated, hop.body = Truncated.UNSPECIFIED, b""
-                hop.notes.append(("OSINT-Omission", "the browser gives no body of a redirect"))
+        if bodiless(hop):
             return True
-        if hop.status in BODILESS or hop.method == "HEAD":
-            return True
-        if hop.kind in TAPPED and not hop.main_frame and _must_flow(hop):
+        if hop.kind in TAPPED and not hop.main_frame and must_flow(hop):
             await _told(flight)
         tappable = bool(flight.session) and flight.kind in TAPPED and not hop.main_frame
         if not self.room_bytes or ((hop.declared_bytes or 0) > self.room_bytes and not tappable):
             self.cut(hop, Truncated.LENGTH, f"the limit of {self.limit_bytes} bytes was reached")
             return False
-        if tappable and _must_flow(hop) and await self._tap(hop, flight):
+        if tappable and must_flow(hop) and await self._tap(hop, flight, flight.session):
             return True
         answer = await self.link.send("Fetch.getResponseBody", {"requestId": params["requestId"]}, session)
-        self._take(hop, base64.b64decode(answer["body"]) if answer["base64Encoded"] else answer["body"].encode())
+        self._take(hop, _decoded(answer))
+        hop.how = "read"
+        self._check(hop, hop.body_bytes if hop.coded else hop.declared_bytes)
+        return True
+
+    async def recall(self, session: str, flight: Flight, hop: Hop) -> None:
+        """Give a hop that was not paused its body, from what the browser kept for the page's `session`."""
+        try:
+            answer = await self.link.send("Network.getResponseBody", {"requestId": flight.key}, session)
+        except LinkFailed as error:
+            if hop.body is None:
+                self.cut(hop, Truncated.DISCONNECT if flight.broke else Truncated.UNSPECIFIED, flight.broke or error.why)  # fmt: skip
+            return
+        self.used_bytes -= hop.body_bytes  # a copy that was not whole
+        self._take(hop, _decoded(answer))
+        hop.how = "recalled"
+        self._check(hop, flight.data_bytes if hop.coded or hop.declared_bytes is None else hop.declared_bytes)
+
+    def _check(self, hop: Hop, came: int | None) -> None:
+        """Say that a body is shorter than what was declared, or than what came."""
+        if hop.truncated is None and hop.body_bytes < (came or 0):
+            self.cut(hop, Truncated.DISCONNECT, f"{hop.body_bytes} of {came} bytes were read")
+
+    def take(self, count: int) -> bool:
+        """Count bytes that are kept elsewhere; False: the limit leaves no room for them."""
+        if count > self.room_bytes:
+            return False
+        self.used_bytes += count
         return True
 
     async def _read_posted(self, hop: Hop, flight: Flight, params: Answer) -> None:
@@ -67,7 +95,7 @@ class Bodies:
             hop.notes.append(("OSINT-Alteration", "request body as the browser shows it; files in it are not kept"))
 
     def _take(self, hop: Hop, body: bytes) -> None:
-        hop.how, hop.ended_at, whole = "read", datetime.now(UTC), len(body)
+        hop.ended_at, whole = datetime.now(UTC), len(body)
         body = body[: self.room_bytes]
         self.used_bytes += len(body)
         hop.body = body
@@ -82,19 +110,29 @@ class Bodies:
         hop.truncated, hop.body = why, hop.body or b""
         self.omit(f"{hop.url}: body cut ({reason})")
 
-    async def _tap(self, hop: Hop, flight: Flight) -> bool:
+    async def _tap(self, hop: Hop, flight: Flight, session: str) -> bool:
         path = self.folder / f"{hop.record_id}.tap"
         path.touch(exist_ok=False)
-        self._taps[hop.record_id.hex] = path
+        key = hop.record_id.hex
+        self._taps[key], self._early[key] = path, []
         try:
-            got = await self.link.send("Network.streamResourceContent", {"requestId": flight.key}, flight.session)
+            got = await self.link.send("Network.streamResourceContent", {"requestId": flight.key}, session)
         except LinkFailed:
-            del self._taps[hop.record_id.hex]
+            del self._taps[key], self._early[key]
+            path.unlink()
+            return False
+        if key not in self._taps:  # it has ended meanwhile
             path.unlink()
             return False
         hop.how, hop.body = "copied", path
-        self.pour(hop, got["bufferedData"])
+        for piece in (got["bufferedData"], *self._early.pop(key)):
+            self.pour(hop, piece)
         return True
+
+    async def copy(self, hop: Hop, flight: Flight, session: str) -> None:
+        """Copy an answer that was not paused, from here on, if it is one that the browser would not keep."""
+        if hop.media_type.startswith(ENDLESS) or (hop.declared_bytes or 0) > WHOLE_BYTES:
+            await self._tap(hop, flight, session)
 
     def tapped(self, hop: Hop) -> bool:
         """Whether a body is being copied."""
@@ -102,7 +140,11 @@ class Bodies:
 
     def pour(self, hop: Hop, data: str) -> None:
         """Take a piece (base64) of a body that is being copied."""
-        if not data or (path := self._taps.get(hop.record_id.hex)) is None:
+        key = hop.record_id.hex
+        if not data or (path := self._taps.get(key)) is None:
+            return
+        if key in self._early:
+            self._early[key].append(data)
             return
         chunk = base64.b64decode(data)
         kept = chunk[: self.room_bytes]
@@ -115,6 +157,7 @@ class Bodies:
     def end_tap(self, hop: Hop, why: Truncated | None) -> None:
         """Close a copy; `why` it did not end by itself, None when it did."""
         del self._taps[hop.record_id.hex]
+        self._early.pop(hop.record_id.hex, None)
         hop.ended_at = datetime.now(UTC)
         whole = hop.body_bytes == (None if hop.coded else hop.declared_bytes)
         if why is None or whole or hop.truncated is not None:
@@ -124,6 +167,10 @@ class Bodies:
             self.omit(f"{hop.url}: {hop.body_bytes} of {hop.declared_bytes or 'unknown'} bytes were read ({why})")
 
 
+def _decoded(answer: Answer) -> bytes:
+    return base64.b64decode(answer["body"]) if answer["base64Encoded"] else str(answer["body"]).encode()
+
+
 async def _told(flight: Flight) -> None:
     """Wait until it is known which session a request belongs to: without it nothing can be copied from there."""
     with suppress(TimeoutError):
@@ -131,10 +178,18 @@ async def _told(flight: Flight) -> None:
             await flight.told.wait()
 
 
-def _must_flow(hop: Hop) -> bool:
+def bodiless(hop: Hop) -> bool:
+    """Whether an answer has no body that could be had; that of a redirect is an omission."""
+    if hop.redirects and hop.declared_bytes != 0:
+        hop.truncated, hop.body = Truncated.UNSPECIFIED, b""
+        hop.notes.append(("OSINT-Omission", "the browser gives no body of a redirect"))
+    return hop.redirects or hop.status in BODILESS or hop.method == "HEAD"
+
+
+def must_flow(hop: Hop) -> bool:
     """Whether holding a body up would starve the page, or reading it whole would fill the memory."""
     if hop.media_type.startswith(ENDLESS):
         return True
     if hop.declared_bytes is not None:
         return hop.declared_bytes > (CODED_BYTES if hop.coded else WHOLE_BYTES)
-    return not hop.media_type.startswith(READ_WHOLE)
+    return hop.kind in SCRIPTED or not hop.media_type.startswith(READ_WHOLE)

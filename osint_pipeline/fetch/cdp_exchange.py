@@ -27,9 +27,9 @@ Note = tuple[str, str]
 
 @dataclass(slots=True, kw_only=True)
 class Hop:
-    """One request with its answer inside a flight, as the Fetch domain paused it; a redirect is a hop of its own.
+    """One request with its answer inside a flight; a redirect is a hop of its own.
 
-    `body` is the decoded body, in memory or in a scratch file; None: there is none to be had. `how` says by which way it came.
+    `paused`: the Fetch domain held it; otherwise the Network domain told of it while it went by. `body` is the decoded body, in memory or in a scratch file; None: there is none to be had. `how` says by which way it came.
     """
 
     url: str
@@ -43,6 +43,7 @@ class Hop:
     ended_at: datetime
     kind: str = ""
     main_frame: bool = False
+    paused: bool = True
     body: bytes | Path | None = None
     how: str = "none"
     truncated: Truncated | None = None
@@ -86,10 +87,17 @@ class Flight:
     key: str
     session: str = ""
     begun: list[datetime] = field(default_factory=list)
+    clock: float = 0.0  # seconds from CDP's monotonic time to that of the day
+    answered_at: datetime | None = None
     url: str = ""
     method: str = ""
     kind: str = ""
     main_frame: bool = False
+    frame: str = ""
+    document: str = ""
+    initiators: list[Mapping[str, Any]] = field(default_factory=list)
+    data_bytes: int = 0  # of the last answer's decoded body, as it came
+    cached: bool = False  # out of the page's memory, nothing crossed the wire
     request_headers: Mapping[str, str] = field(default_factory=dict)
     hops: list[Hop] = field(default_factory=list)
     sent: list[Mapping[str, Any]] = field(default_factory=list)
@@ -100,9 +108,12 @@ class Flight:
     pauses: int = 0
     finished: bool = False
     failure: str | None = None
+    broke: str | None = None  # the same, of an answer that had begun
+    left: bool = False  # asked for while the page was left: the Network domain tells nothing of it
     emitted: int = 0
     first: dict[str, str] = field(default_factory=dict)
     told: asyncio.Event = field(default_factory=asyncio.Event)  # the Network domain has told of its request
+    headed: asyncio.Event = field(default_factory=asyncio.Event)  # and of the raw head of its last answer
 
     def heard_first(self, what: str, session: str) -> bool:
         """Whether this session is the one that told `what` first; a target attached twice tells everything twice."""
@@ -113,6 +124,10 @@ class Flight:
         """Whether nothing more is to be waited for before its hops are kept."""
         heard = not self.wants_extra or len(self.received) >= len(self.hops)
         return self.finished and not self.pauses and heard
+
+    def day(self, stamp: float | None) -> datetime:
+        """The time of day of one of CDP's monotonic stamps, now where it cannot be told."""
+        return datetime.fromtimestamp(stamp + self.clock, UTC) if stamp and self.clock else datetime.now(UTC)
 
     def answer(self, index: int) -> Mapping[str, Any]:
         """The Network domain's Response of one hop, empty where it told none."""
@@ -139,11 +154,43 @@ def hop_of(paused: Mapping[str, Any], main_target: str) -> Hop:
     )
 
 
-def from_cache(flight: Flight, index: int) -> bool:
-    """Whether an answer came out of the browser, not over the wire."""
+def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
+    """Read an answer that was not paused, from a Network Response; call it before the next request of its flight is heard."""
+    now = datetime.now(UTC)
+    return Hop(
+        url=flight.url,
+        method=flight.method,
+        headers=flight.request_headers,
+        posted=None,
+        status=answer["status"],
+        reason=answer.get("statusText") or "",
+        fields=tuple(answer["headers"].items()),
+        started_at=now,
+        ended_at=now,
+        kind=flight.kind,
+        main_frame=flight.kind == "Document" and flight.main_frame,
+        paused=False,
+    )
+
+
+def hop_hidden(flight: Flight) -> Hop:
+    """Read an answer that the browser gave to nobody (CORS, ORB): its head alone is told, without its status text."""
+    told = flight.received[len(flight.hops)]
+    hop = hop_told(flight, {"status": told["statusCode"], "headers": told["headers"]})
+    hop.notes.append(("OSINT-Omission", "the browser kept the body from the page, and from us"))
+    hop.body, hop.truncated = b"", Truncated.UNSPECIFIED
+    return hop
+
+
+def source_of(flight: Flight, index: int) -> str | None:
+    """Where in the browser an answer came from, None if it came over the wire."""
+    if index < len(flight.received):
+        return None
     answer = flight.answer(index)
-    kept = answer.get("fromDiskCache") or answer.get("fromPrefetchCache") or answer.get("fromServiceWorker")
-    return bool(kept) and index >= len(flight.received)
+    if answer.get("fromServiceWorker"):
+        return "service worker"
+    kept = flight.cached or answer.get("fromDiskCache") or answer.get("fromPrefetchCache")
+    return "cache" if kept else None
 
 
 def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) -> Exchange:

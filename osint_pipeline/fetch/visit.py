@@ -102,6 +102,7 @@ class Visit:
                 await self._open(page, deadline)
                 if self.failure is None and not self.crashed.is_set():
                     await self._look(page)
+                    await self.recorder.leave()
             finally:
                 async with asyncio.timeout(STEP_SECONDS):
                     await context.close()

@@ -1,0 +1,88 @@
+"""What the Network domain tells of requests and their answers, put together by network id."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from osint_pipeline.fetch.cdp_exchange import Flight, Hop, hop_told
+from osint_pipeline.fetch.cdp_link import Answer
+from osint_pipeline.fetch.cdp_targets import Targets
+
+Passed = Callable[[str, Flight, Hop], None]
+
+
+class Flights:
+    """Every request heard of. `passed` is told of each answer that was not paused, `answered` of each Network Response."""
+
+    def __init__(self, targets: Targets, passed: Passed, answered: Callable[[Answer], None]) -> None:
+        self.targets, self.passed, self.answered = targets, passed, answered
+        self._all: dict[str, Flight] = {}
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(list(self._all.values()))
+
+    def of(self, params: Answer) -> Flight:
+        """The flight that an event belongs to, begun where it is the first of it."""
+        key = params.get("networkId") or params["requestId"]
+        return self._all.setdefault(key, Flight(key=key))
+
+    def known(self, params: Answer) -> Flight | None:
+        """The same, None where it would be the first."""
+        return self._all.get(params["requestId"])
+
+    def will_be_sent(self, session: str, params: Answer) -> None:
+        """A request, or the next hop of one."""
+        request = params["request"]
+        if not request["url"].startswith(("http:", "https:")):
+            return
+        flight = self.of(params)
+        if not flight.heard_first("begun", session):
+            return
+        if redirect := params.get("redirectResponse"):
+            if len(flight.hops) < len(flight.begun):
+                self.passed(session, flight, hop_told(flight, redirect))
+            flight.redirects.append(redirect)
+            flight.headed.clear()
+            self.answered(redirect)
+        _begin(flight, session, params, self.targets.main)
+
+    def sent_extra(self, session: str, params: Answer) -> None:
+        """The head of a request as it was sent."""
+        flight = self.of(params)
+        if flight.heard_first("sent", session):
+            flight.sent.append(params)
+
+    def received_extra(self, session: str, params: Answer) -> Flight | None:
+        """The head of an answer as it came; its flight where it is news."""
+        flight = self.of(params)
+        if not flight.heard_first("received", session):
+            return None
+        flight.received.append(params)
+        flight.headed.set()
+        return flight
+
+    def cached(self, _: str, params: Answer) -> None:
+        """An answer out of the page's memory."""
+        self.of(params).cached = True
+
+    def response(self, session: str, params: Answer) -> None:
+        """The answer as the page sees it."""
+        flight = self.of(params)
+        if not flight.begun or not flight.heard_first("response", session):
+            return
+        flight.response, flight.wants_extra = params["response"], bool(params.get("hasExtraInfo"))
+        flight.answered_at = flight.day(params.get("timestamp"))
+        if len(flight.hops) < len(flight.begun):
+            self.passed(session, flight, hop_told(flight, params["response"]))
+        self.answered(params["response"])
+
+
+def _begin(flight: Flight, session: str, params: Answer, main: str) -> None:
+    request = params["request"]
+    flight.session, flight.url, flight.method = session, request["url"], request["method"]
+    flight.kind, flight.request_headers = params.get("type", ""), request["headers"]
+    flight.frame, flight.document = params.get("frameId", ""), params.get("documentURL", "")
+    flight.main_frame = flight.frame == main
+    flight.clock = params["wallTime"] - params["timestamp"]
+    flight.begun.append(datetime.fromtimestamp(params["wallTime"], UTC))
+    flight.initiators.append(params.get("initiator") or {})
+    flight.told.set()

@@ -1,0 +1,1 @@
+import {one} from "./one.js"; import {pre} from "./pre.js"; import data from "./data.json" with {type: "json"}; postMessage({say: "module", value: one + pre + data.n}, "*"); import("./dynamic.js").then(m => postMessage({say: "dynamic", value: m.value}, "*"));

@@ -1,0 +1,1 @@
+fetch("/work/inner.txt").then(r => r.text()).then(postMessage)

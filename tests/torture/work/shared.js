@@ -1,0 +1,1 @@
+importScripts("/work/imported.js"); onconnect = async e => { const a = await fetch("/work/shared.txt"), b = await fetch("/api/post?shared", {method: "POST", body: "shared"}); e.ports[0].postMessage(imported + await a.text() + await b.text()); }
