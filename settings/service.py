@@ -89,6 +89,15 @@ class Service:
     decoded_limit_bytes: int = _say(64 << 20, "an answer that unpacks to more is recorded but not read", at_least=1)
     page_timeout_seconds: float = _say(45.0, "limit of one page in the browser", at_least=1)
     page_limit_bytes: int = _say(512 << 20, "limit of all answers of one page in the browser", at_least=1)
+    replay_sample: float = _say(
+        0.0,
+        "share of the rendered captures of each run that are replayed offline and compared; 0: none, each takes as long as a page",
+        at_least=0,
+        at_most=1,
+    )
+    replay_warn_score: float = _say(
+        0.9, "a replay that comes less near to what was seen live is a warning: docs/replay.md", at_least=0, at_most=1
+    )
     media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
     media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
     warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)

@@ -54,8 +54,11 @@ ROWS = {
         "INSERT INTO totals VALUES ('runs', 'complete', 1)",
         "INSERT INTO counted VALUES (:at, 0)",
     ),
+    "0006": (
+        "INSERT INTO replays VALUES (:replay, :capture, :at, 'Chromium 156', 1, true, 9, 9, 0, 0, 0, 0, 1, false, '{}')",
+    ),
 }
-NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert")
+NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert", "replay")
 
 
 def bring_to(connection: Connection, revision: str) -> None:
