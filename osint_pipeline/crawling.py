@@ -260,6 +260,10 @@ def crawl_and_preserve(
             pass
     except StorageError as error:
         trouble = str(error)
+    if workspace.service.replay_sample:
+        from osint_pipeline.replay.check import check_sample
+
+        check_sample(workspace, [one.run for one in summaries])
     return [replace(one, preserved=_preserved(workspace, one.run)) for one in summaries], trouble
 
 

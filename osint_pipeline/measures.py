@@ -15,11 +15,13 @@ from sqlalchemy import Connection, select, text
 from osint_pipeline.machine import Machine
 from osint_pipeline.source import host_of
 from storage.catalog import Catalog
+from storage.replays import ReplayCounts, count_replays
 from storage.rows import WarcState
 from storage.schema import SUCCESS, alerts, machines, warc_files
 from storage.totals import Totals, count_up, read_totals
 
 WINDOW = timedelta(hours=1)
+REPLAY_WINDOW = timedelta(days=1)
 LIMIT_SECONDS = 10  # of one query
 _LAST_EVENTS, _LAST_JOBS = 10_000, 10_000
 
@@ -168,6 +170,7 @@ class Measures:
     totals: Totals
     database_bytes: int
     schema: str
+    replays: ReplayCounts  # of the last day
 
     @property
     def spool_bytes(self) -> int:
@@ -205,6 +208,7 @@ def measure(catalog: Catalog, now: datetime | None = None, *, silent_hours: floa
             totals=read_totals(connection),
             database_bytes=connection.scalar(text("SELECT pg_database_size(current_database())")) or 0,
             schema=str(connection.scalar(text("SELECT max(version_num) FROM alembic_version"))),
+            replays=count_replays(connection, now - REPLAY_WINDOW),
         )
 
 

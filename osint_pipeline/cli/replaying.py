@@ -4,6 +4,7 @@ import asyncio
 import os
 import shlex
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -90,8 +91,9 @@ def _serve(opened: "Workspace", id_: UUID, port: int, *, open_: bool, json_: boo
 
             asyncio.run(window())
         else:
-            while True:
-                time.sleep(3600)
+            with suppress(KeyboardInterrupt):  # Ctrl-C and SIGTERM are how it ends
+                while True:
+                    time.sleep(3600)
     return Exit.COMPLETE
 
 

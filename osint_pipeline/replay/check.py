@@ -134,7 +134,9 @@ class _Check:
 
 
 def _detail(live: Live, view: View, found: Resources) -> dict[str, Any]:
-    named = {name: sorted(getattr(found, name))[:NAMED] for name in ("missing", "damaged", "alike", "unasked")}
+    named = {
+        name: sorted(getattr(found, name))[:NAMED] for name in ("missing", "damaged", "alike", "of_run", "unasked")
+    }
     detail: dict[str, Any] = {name: urls for name, urls in named.items() if urls}
     detail |= {"picture_equal": live.picture == view.picture if live.picture and view.picture else None}
     if view.trouble:

@@ -19,6 +19,7 @@ class Resources:
 
     found: frozenset[str]
     alike: frozenset[str]
+    of_run: frozenset[str]
     missing: frozenset[str]
     damaged: frozenset[str]
     unasked: frozenset[str]
@@ -42,6 +43,7 @@ def resources(seen: Sequence[Seen], answered: Iterable[str]) -> Resources:
     return Resources(
         found=frozenset(found),
         alike=frozenset(urls[How.ALIKE]),
+        of_run=frozenset(urls[How.RUN]),
         missing=frozenset(missing),
         damaged=frozenset(urls[How.DAMAGED]),
         unasked=frozenset(answered) - reached,
