@@ -15,12 +15,14 @@ from sqlalchemy import Connection, select, text
 from osint_pipeline.machine import Machine
 from osint_pipeline.source import host_of
 from storage.catalog import Catalog
+from storage.replays import ReplayCounts, count_replays
 from storage.rows import WarcState
 from storage.schema import SUCCESS, alerts, machines, warc_files
 from storage.totals import Totals, count_up, read_totals
 from storage.walls import Wall, walls_since
 
 WINDOW = timedelta(hours=1)
+REPLAY_WINDOW = timedelta(days=1)
 LIMIT_SECONDS = 10  # of one query
 _LAST_EVENTS, _LAST_JOBS = 10_000, 10_000
 
@@ -169,6 +171,7 @@ class Measures:
     totals: Totals
     database_bytes: int
     schema: str
+    replays: ReplayCounts  # of the last day
     walls: tuple[Wall, ...] = ()  # met within OSINT_WALL_HOURS, the last met first
 
     @property
@@ -210,6 +213,7 @@ def measure(
             database_bytes=connection.scalar(text("SELECT pg_database_size(current_database())")) or 0,
             schema=str(connection.scalar(text("SELECT max(version_num) FROM alembic_version"))),
             walls=tuple(walls_since(connection, now - timedelta(hours=wall_hours))),
+            replays=count_replays(connection, now - REPLAY_WINDOW),
         )
 
 

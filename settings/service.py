@@ -110,6 +110,15 @@ class Service:
     page_clicks: int = _say(20, "clicks on one page", at_least=0, at_most=10_000)
     page_media: int = _say(3, "videos and sounds played on one page", at_least=0, at_most=1000)
     page_media_seconds: float = _say(5.0, "how long these are played", at_least=0)
+    replay_sample: float = _say(
+        0.0,
+        "share of the rendered captures of each run that are replayed offline and compared; 0: none, each takes as long as a page",
+        at_least=0,
+        at_most=1,
+    )
+    replay_warn_score: float = _say(
+        0.9, "a replay that comes less near to what was seen live is a warning: docs/replay.md", at_least=0, at_most=1
+    )
     media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
     media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
     warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)

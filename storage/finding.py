@@ -12,6 +12,7 @@ from storage.catalog import Catalog
 from storage.exchange import RecordRef, RecordType
 from storage.found import Found, RunSummary
 from storage.loading import RUN, VERSION, load, load_records, load_runs, records_by_capture, what_is
+from storage.replays import last_replay
 from storage.rows import BrokenChain, EventRow, SourceRow
 from storage.schema import events as events_table
 from storage.schema import post_versions, records, runs, sources
@@ -61,7 +62,9 @@ def show(catalog: Catalog, any_id: UUID) -> Found | RunSummary | None:
         if what[0] == RUN:
             return load_runs(connection, runs.c.id == any_id, 1)[0]
         found = next(iter(load(connection, [what])), None)
-    return found and replace(found, records=tuple(records_of(catalog, any_id)))
+    checked = last_replay(catalog, [found.capture]) if found and found.capture else None
+    told = checked.to_json() if checked else None
+    return found and replace(found, records=tuple(records_of(catalog, any_id)), replay=told)
 
 
 def records_of(catalog: Catalog, any_id: UUID) -> list[RecordRef]:

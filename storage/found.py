@@ -67,11 +67,13 @@ class Found:
     media: tuple[FoundMedia, ...] = ()
     captured_at: datetime | None = None
     verdict: str | None = None
+    replay: Mapping[str, Any] | None = None
     records: tuple[RecordRef, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Make the object that --json prints."""
-        return _plain(self)
+        """Make the object that --json prints; `replay` is among it where the capture was replayed for a check."""
+        plain: dict[str, Any] = _plain(self)
+        return plain if plain["replay"] is not None else {name: plain[name] for name in plain if name != "replay"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -480,3 +480,25 @@ counted = Table(  # one row: runs and visits that ended up to a moment, events u
     Column("upto", TIME, nullable=False),
     Column("event_id", BigInteger, nullable=False),
 )
+
+replays = Table(  # how a capture looked when it was shown from the archive alone; can be made again
+    "replays",
+    metadata,
+    _id(),
+    Column("capture_id", Uuid, nullable=False),
+    Column("checked_at", TIME, nullable=False),
+    Column("browser", Text, nullable=False),
+    Column("text_ratio", Float),
+    Column("dom_equal", Boolean),
+    Column("asked", Integer, nullable=False),
+    Column("found", Integer, nullable=False),
+    Column("alike", Integer, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("unasked", Integer, nullable=False),
+    Column("picture_bits", Integer),
+    Column("score", Float, nullable=False),
+    Column("bad", Boolean, nullable=False),
+    Column("detail", JSONB, nullable=False),
+    Index("replays_capture_id_idx", "capture_id", "checked_at"),
+    Index("replays_checked_at_idx", "checked_at"),
+)

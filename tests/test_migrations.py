@@ -58,8 +58,11 @@ ROWS = {
         "UPDATE watches SET identity = 'kanal-login' WHERE source_id = :source",
         "INSERT INTO walls VALUES ('vk.com', 'direct', 'wire', 'challenge', 'VK''s check', :at, :at, 3)",
     ),
+    "0005": (
+        "INSERT INTO replays VALUES (:replay, :capture, :at, 'Chromium 156', 1, true, 9, 9, 0, 0, 0, 0, 1, false, '{}')",
+    ),
 }
-NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert")
+NAMES = ("source", "run", "capture", "record", "post", "version", "media", "print", "entry", "visit", "alert", "replay")
 
 
 def bring_to(connection: Connection, revision: str) -> None:

@@ -1,5 +1,6 @@
 """`osint runs`, `osint find`, `osint show`, `osint pull`, `osint similar`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,8 @@ def _print_found(found: Found, versions: list[Found]) -> None:
     for name in ("forwarded_from", "reply_to"):
         if origin := getattr(found, name):
             rows.append((name.replace("_", " "), " ".join(str(part) for part in origin.values() if part)))
+    if found.replay:
+        rows.append(("replay", _replayed(found.replay)))
     out = console()
     out.print(table(None, ("", ""), rows))
     if found.text:
@@ -176,6 +179,23 @@ def _print_found(found: Found, versions: list[Found]) -> None:
     names = ("record", "status", "warc", "offset", "length", "url")
     records = ((r.type.value, r.status, r.warc, r.offset_bytes, r.length_bytes, r.url) for r in found.records)
     out.print(table(None, names, records, right=("offset", "length")))
+
+
+ABOUT = 0.02  # ratios of texts that differ by no more are the same
+
+
+def _replayed(check: Mapping[str, Any]) -> str:
+    """Say what the last replay check came to; docs/replay.md says what it means."""
+    parts = [f"{'BAD, ' if check['bad'] else ''}score {check['score']:.3f}"]
+    if check["text_ratio"] is not None:
+        parts.append(f"text {check['text_ratio']:.3f}")
+    parts.append(f"{check['found']} of {check['asked']} found, {check['unasked']} not asked for")
+    if check["picture_bits"] is not None:
+        parts.append(f"picture {check['picture_bits']} bits off")
+    steady = check["detail"].get("steadiness")
+    if steady and check["text_ratio"] is not None and steady["text_ratio"] <= check["text_ratio"] + ABOUT:
+        parts.append("two replays differ from each other as much")
+    return f"{', '.join(parts)}; checked {check['checked_at'][:19]}Z"
 
 
 @click.command(help="Write the records of a post, capture, media or run as one WARC, byte for byte as archived.")

@@ -110,6 +110,8 @@ def _lines(found: "Status") -> Iterator[tuple[str, Text]]:
     yield "spool", _spool(found)
     yield "store", _store(found)
     yield "disk", _join([_disk(one) for one in found.measures.machines if one.said.disk_bytes] or ["not known yet"])
+    if found.measures.replays.checked:
+        yield "replays", _replays(found)
     yield "database", Text(f"{sizes(found.measures.database_bytes)}, schema {found.measures.schema}")
     yield "alerts", _alerts(found)
     paused = sum(not one.active for one in found.measures.sources)
@@ -181,6 +183,12 @@ def _disk(one: "Machine") -> Text:
     free, whole = one.said.disk_free_bytes or 0, one.said.disk_bytes or 1
     said = f"{one.name} {sizes(free)} of {sizes(whole)} free ({100 * free / whole:.0f} %)"
     return Text(said, style=_BAD if one.said.spool_level == "full" else "")
+
+
+def _replays(found: "Status") -> Text:
+    counts = found.measures.replays
+    bad = (f", {counts.bad} not as they were seen (`osint show` says how)", _BAD) if counts.bad else ""
+    return Text.assemble(f"{counts.checked} checked in the last day", bad)
 
 
 def _alerts(found: "Status") -> Text:

@@ -28,6 +28,7 @@ FLAGS = (
     "--disable-component-update",
     "--component-updater=url-source=https://127.0.0.1:9/",  # else its maker is asked for updates all the same (Chromium 156)
     "--gaia-url=https://127.0.0.1:9/",  # and whether somebody is signed in there
+    "--autofill-server-url=https://127.0.0.1:9/",  # and what the fields of a page's forms are for
     "--disable-sync",
     "--disable-domain-reliability",
     "--dns-prefetch-disable",

@@ -1,0 +1,185 @@
+"""A Chromium whose only way out is the replaying proxy: for a person to look, and to see what a check compares."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import BrowserContext, Dialog, FloatRect, Page, Playwright, async_playwright
+from playwright.async_api import Error as PlaywrightError
+
+from osint_pipeline.fetch.chromium import FLAGS, LAUNCH_SECONDS, BrowserMissing
+from osint_pipeline.fetch.look import PICTURE_PIXELS
+from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS
+from osint_pipeline.replay.proxy import ReplayProxy
+
+SIZE = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How live looked at the page: the same is done again."""
+
+    url: str
+    width: int = 1280
+    height: int = 800
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What was seen; `html` and `picture` are None where the page did not give them. `trouble` says what went wrong."""
+
+    html: str | None
+    text: str
+    picture: bytes | None
+    trouble: tuple[str, ...]
+
+
+class ReplayBrowser:
+    """`async with ReplayBrowser(...) as browser:`; one page at a time, each in a context of its own."""
+
+    def __init__(self, proxy: ReplayProxy, executable: Path | None, *, headless: bool = True) -> None:
+        self.proxy, self.executable, self.headless = proxy, executable, headless
+        self._stack = AsyncExitStack()
+        self._chromium: Chromium | None = None
+
+    async def __aenter__(self) -> Self:
+        playwright = await self._stack.enter_async_context(async_playwright())
+        # not under the data folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
+        home = self._stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
+        )
+        self._chromium = await playwright.chromium.launch(
+            executable_path=find_chromium(self.executable, playwright),
+            headless=self.headless,
+            chromium_sandbox=os.geteuid() != 0,
+            args=[*FLAGS, f"--proxy-server={self.proxy.url}", f"--ignore-certificate-errors-spki-list={self.proxy.certificates.pin}"],
+            env=_environment(home),
+            timeout=LAUNCH_SECONDS * 1000,
+        )  # fmt: skip
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._chromium is not None:
+            with suppress(PlaywrightError):
+                await self._chromium.close()
+        await self._stack.aclose()
+
+    @property
+    def version(self) -> str:
+        """Which Chromium it is."""
+        return f"Chromium {self._chromium.version}" if self._chromium else ""
+
+    async def look(self, look: Look, timeout_seconds: float) -> View:
+        """Load a page as live did, without behaviours, and give what is seen."""
+        context = await self._context(look)
+        try:
+            page = await context.new_page()
+            page.on("dialog", _dismiss)
+            return await _Looking(page, self.proxy).view(look.url, timeout_seconds)
+        finally:
+            with suppress(PlaywrightError, TimeoutError):
+                async with asyncio.timeout(STEP_SECONDS):
+                    await context.close()
+
+    async def open(self, look: Look) -> None:
+        """Show a page to a person until the window is closed."""
+        context = await self._context(look)
+        page = await context.new_page()
+        with suppress(PlaywrightError):
+            await page.goto(look.url)
+        with suppress(PlaywrightError):
+            while context.pages:
+                await context.pages[0].wait_for_event("close", timeout=0)
+
+    async def _context(self, look: Look) -> BrowserContext:
+        assert self._chromium is not None, "use `async with`"
+        return await self._chromium.new_context(
+            user_agent=look.user_agent,
+            viewport={"width": look.width, "height": look.height},
+            accept_downloads=False,
+            locale="en-US",
+        )
+
+
+class _Looking:
+    def __init__(self, page: Page, proxy: ReplayProxy) -> None:
+        self.page, self.proxy = page, proxy
+        self.trouble: list[str] = []
+
+    async def view(self, url: str, timeout_seconds: float) -> View:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self.page.goto(url, wait_until="load", timeout=0)
+                await self._quiet()
+        except TimeoutError:
+            self.trouble.append(f"not everything had come after {timeout_seconds:.0f} s")
+        except PlaywrightError as error:
+            self.trouble.append(error.message.splitlines()[0])
+            return View(html=None, text="", picture=None, trouble=tuple(self.trouble))
+        picture = await self._step("picture", self._picture)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3 * QUIET_SECONDS):
+                await self._quiet()
+        html = await self._step("DOM", self.page.content)
+        text = await self._step("text", lambda: self.page.inner_text("body", timeout=STEP_SECONDS * 1000))
+        return View(html=html, text=text or "", picture=picture, trouble=tuple(self.trouble))
+
+    async def _quiet(self) -> None:
+        while (silent := self.proxy.quiet_seconds()) < QUIET_SECONDS:
+            await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
+
+    async def _picture(self) -> bytes:
+        wide, tall = await self.page.evaluate(SIZE)
+        width = (self.page.viewport_size or {"width": wide})["width"]
+        clip: FloatRect = {"x": 0, "y": 0, "width": width, "height": max(1, min(tall, PICTURE_PIXELS))}
+        return await self.page.screenshot(full_page=True, clip=clip, timeout=STEP_SECONDS * 1000)
+
+    async def _step(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                return await work()
+        except (TimeoutError, PlaywrightError) as error:
+            self.trouble.append(f"{name}: {str(error).splitlines()[0] if str(error) else 'the page did not answer'}")
+        return None
+
+
+async def _dismiss(dialog: Dialog) -> None:
+    with suppress(PlaywrightError):  # the page may have gone on
+        await dialog.dismiss()
+
+
+def find_chromium(executable: Path | None, playwright: Playwright) -> Path:
+    """Find the executable: the one that the settings name, Playwright's own, the system's. Raises BrowserMissing."""
+    if executable is not None:
+        looked_for = [str(executable)]
+    else:
+        found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+        looked_for = [playwright.chromium.executable_path, *(path for path in found if path)]
+    for path in looked_for:
+        if Path(path).is_file():
+            return Path(path)
+    raise BrowserMissing(tuple(looked_for))
+
+
+def _environment(home: str) -> dict[str, str | float | bool]:
+    """Give Chromium nothing of ours: no secret, and a home that goes away with us."""
+    names = (
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "DISPLAY",
+        "XAUTHORITY",
+        "WAYLAND_DISPLAY",
+        "XDG_RUNTIME_DIR",
+        "FONTCONFIG_PATH",
+    )
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    return {**kept, "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", "TZ": "UTC"}

@@ -1,0 +1,125 @@
+"""Replay checks in the catalogue: what they came to, which captures can be checked, and which were not yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, exists, func, select, true
+
+from storage.catalog import Catalog
+from storage.copying import storable_json
+from storage.ids import new_id
+from storage.rows import CaptureKind
+from storage.schema import captures, records, replays
+
+_RANDOM = 1 << 62  # the last bits of an id, behind its variant, are random (RFC 9562 5.7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRow:
+    """One replay of one capture compared with what was seen live.
+
+    `text_ratio` (0 to 1) and `picture_bits` (0 to 64) are None where there is nothing to compare. `asked` = `found` + `missing`
+    counts addresses; `alike` of those found were answered by a record of a like address; `unasked` were recorded and not
+    asked for. `score` (0 to 1) is the worst part; `bad`: it is below OSINT_REPLAY_WARN_SCORE.
+    """
+
+    capture_id: UUID
+    checked_at: datetime
+    browser: str
+    text_ratio: float | None
+    dom_equal: bool | None
+    asked: int
+    found: int
+    alike: int
+    missing: int
+    unasked: int
+    picture_bits: int | None
+    score: float
+    bad: bool
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    id: UUID = field(default_factory=new_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """Make the object that --json prints."""
+        plain = asdict(self) | {
+            "capture": str(self.capture_id),
+            "checked_at": self.checked_at.astimezone(UTC).isoformat(),
+        }
+        del plain["capture_id"], plain["id"]
+        return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A capture made by the browser."""
+
+    id: UUID
+    run_id: UUID
+    url: str
+    captured_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayCounts:
+    """The checks since a moment."""
+
+    checked: int = 0
+    bad: int = 0
+    last_at: datetime | None = None
+
+
+def keep_replay(catalog: Catalog, row: ReplayRow) -> None:
+    """Write a check down; the earlier ones of its capture stay."""
+    with catalog.begin() as connection:
+        connection.execute(replays.insert(), {**asdict(row), "detail": storable_json(row.detail)})
+
+
+def last_replay(catalog: Catalog, wanted: Sequence[UUID]) -> ReplayRow | None:
+    """Give the newest check of the newest of these captures that has one."""
+    query = select(replays).where(replays.c.capture_id.in_(wanted)).order_by(replays.c.checked_at.desc()).limit(1)
+    with catalog.begin() as connection:
+        row = connection.execute(query).one_or_none()
+    return ReplayRow(**row._mapping) if row else None
+
+
+def rendered_captures(
+    catalog: Catalog,
+    *,
+    ids: Sequence[UUID] | None = None,
+    run: UUID | None = None,
+    since: datetime | None = None,
+    share: float = 1.0,
+    unchecked: bool = False,
+    limit: int | None = None,
+) -> list[Rendered]:
+    """List captures that were made by the browser and keep the DOM that it saw, oldest first; those that fit all that is given.
+
+    `share` takes this share of all, the same ones each time: by the random half of their ids.
+    """
+    conditions = [
+        captures.c.kind == CaptureKind.RENDERED,
+        exists().where(records.c.capture_id == captures.c.id, records.c.url.like("urn:dom:%")),
+        captures.c.id.in_(ids) if ids is not None else true(),
+        captures.c.run_id == run if run is not None else true(),
+        captures.c.captured_at >= since if since is not None else true(),
+        _not_checked() if unchecked else true(),
+    ]
+    query = select(captures.c.id, captures.c.run_id, captures.c.url, captures.c.captured_at).where(*conditions)
+    with catalog.begin() as connection:
+        found = [Rendered(**row._mapping) for row in connection.execute(query.order_by(captures.c.captured_at))]
+    chosen = [one for one in found if one.id.int % _RANDOM < share * _RANDOM]
+    return chosen if limit is None else chosen[:limit]
+
+
+def count_replays(connection: Connection, since: datetime) -> ReplayCounts:
+    """Count the checks that were made since a moment."""
+    query = select(func.count(), func.count().filter(replays.c.bad), func.max(replays.c.checked_at))
+    checked, bad, last_at = connection.execute(query.where(replays.c.checked_at >= since)).one()
+    return ReplayCounts(checked=checked, bad=bad, last_at=last_at)
+
+
+def _not_checked() -> ColumnElement[bool]:
+    return ~exists().where(replays.c.capture_id == captures.c.id)
