@@ -10,11 +10,16 @@ from scrapy.crawler import Crawler
 from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.http import Response
 
+from spiders.page import Verdict
+from spiders.site import head_of
+from spiders.verdict import judge
+
 
 class PoliteRetry(RetryMiddleware):
     """Scrapy's retries, which wait as long as Retry-After says and hold back the host's other requests meanwhile.
 
-    A wait above OSINT_RETRY_AFTER_LIMIT_SECONDS is not waited for: the answer stands as it is.
+    A wait above OSINT_RETRY_AFTER_LIMIT_SECONDS is not waited for: the answer stands as it is. So does a bot check, which
+    does not pass by itself; asking again at once is what it looks for.
     """
 
     @classmethod
@@ -27,13 +32,19 @@ class PoliteRetry(RetryMiddleware):
 
     async def process_response(self, request: Request, response: Response) -> Request | Response:  # type: ignore[override]
         wait = retry_after_seconds(response)
-        if wait is not None and wait > self.limit_seconds:
+        if (wait is not None and wait > self.limit_seconds) or self._is_challenge(request, response):
             return response
         result: Request | Response = super().process_response(request, response)
         if wait and isinstance(result, Request):
             self._hold_back(request, wait)
             await asyncio.sleep(wait)
         return result
+
+    def _is_challenge(self, request: Request, response: Response) -> bool:
+        if response.status not in self.retry_http_codes:
+            return False
+        head = head_of(response, request)
+        return judge(response.body, response.url, "", response.status, headers=head).verdict is Verdict.CHALLENGE
 
     def _hold_back(self, request: Request, wait_seconds: float) -> None:
         slots: dict[str, Any] = self.crawler.engine.downloader.slots

@@ -45,7 +45,7 @@ CONFIGURATION = (
     "retry_after_limit_seconds", "memory_body_bytes", "body_limit_bytes", "decoded_limit_bytes", "page_timeout_seconds",
     "page_limit_bytes", "page_requests", "browser_pages", "browser_tries", "headed", "media_timeout_seconds", "media_limit_bytes", "warc_limit_bytes", "phash_radius_bits",
     "image_limit_pixels", "limit", "visit_seconds", "visit_bytes", "again_hours", "validator_hours", "overlap_pages",
-    "missing_tries", "gap_tries", "gap_pages",
+    "missing_tries", "gap_tries", "gap_pages", "wall_hours",
 )  # fmt: skip
 
 

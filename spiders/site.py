@@ -178,7 +178,7 @@ class SiteSpider(Spider):
                 yield from self.look_again(self.second_look.failed(asked_for(response)))
                 return
             page = Page(url=response.url, verdict=Verdict.UNDECIDED, reason=f"status {response.status}, not readable")
-        page = judge_answer(page, response.status, head_of(response))
+        page = judge_answer(page, response.status, head_of(response, response.request))
         walk: Walk = response.meta.get("osint_walk") or Walk()
         again = list(self.second_requests(response, page))
         will_render = response.meta["osint_fetch"] == "wire" and self.second_look.asked(asked_for(response))
@@ -260,10 +260,10 @@ def _content_type(response: Response) -> str | None:
     return value.decode("latin-1") if value else None
 
 
-def head_of(response: Response) -> list[tuple[str, str]]:
+def head_of(response: Response, request: Request | None) -> list[tuple[str, str]]:
     """The fields of an answer's head as its server sent them."""
-    if HEAD in response.meta:
-        return list(response.meta[HEAD])
+    if request is not None and HEAD in request.meta:
+        return list(request.meta[HEAD])
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, values in response.headers.items()

@@ -181,6 +181,23 @@ def test_what_is_redacted_is_declared_and_the_rest_is_as_it_was(tmp_path: Path) 
     assert kept.resources[0].body == b"<p>" + b"x" * len(TURNED) and kept.resources[0].notes, (
         "what servers set is known too"
     )
+    frames = (
+        f'{{"event": "request", "headers": {{"Cookie": "b=2; sid={SESSION}", "Host": "x"}}}}\n'
+        f'{{"event": "request head", "text": "GET /ws HTTP/1.1\\r\\nCookie: b=2\\r\\nHost: x\\r\\n"}}\n{{"text": "a cookie: b"}}\n'
+    )
+    path = tmp_path / "frames"
+    path.write_text(frames)
+    for body in (frames.encode(), Stored(path=path, length_bytes=len(frames))):
+        sink.resource(Resource(url="urn:websocket:ws://x/", made_at=datetime.now(UTC), media_type="x", body=body), None)
+        made = kept.resources[-1].body
+        data = made.path.read_bytes() if isinstance(made, Stored) else made
+        assert (
+            len(data) == len(frames)
+            and SESSION.encode() not in data
+            and b"b=2" not in data
+            and b'"a cookie: b"' in data
+        )
+        assert [json.loads(line).get("event") for line in data.splitlines()] == ["request", "request head", None]
     plain_one = exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nbody")
     sink.exchange(plain_one, None)
     assert kept.exchanges[-1] == plain_one

@@ -119,7 +119,6 @@ def place(visitor: Visitor, tmp_path: Path, embedded_url: str) -> Iterator[Place
         "OSINT_DATABASE_URL": plain(embedded_url),
         "OSINT_ALLOW_NETWORKS": "127.0.0.0/8",
         "OSINT_DELAY_SECONDS": "0",
-        "OSINT_RETRIES": "0",
         "OSINT_AGAIN_HOURS": "0",
         "OSINT_CHROMIUM": str(program),
     }

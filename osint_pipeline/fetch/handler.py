@@ -13,8 +13,10 @@ from scrapy.http import HtmlResponse, Response, TextResponse
 
 from osint_pipeline.errors import ExitUnusable, UserError
 from osint_pipeline.fetch.failure import FetchFailed
+from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.fetch.tap import WireLimits
 from osint_pipeline.fetch.wire import CAPTURE, RECORDS, WireFetcher
+from osint_pipeline.identities import Identity
 from osint_pipeline.logs import logger
 from spiders.site import HEAD
 
@@ -84,11 +86,7 @@ class RecordingHandler(BaseDownloadHandler):
         from osint_pipeline.fetch.browser import BrowserCrashed
 
         service = self.run.workspace.service
-        try:
-            identity, sink = self.run.identity, self.run.browser_sink
-        except UserError as error:  # nobody else is to be seen in its place
-            log.warning("the source's identity cannot be used", why=str(error))
-            raise FetchFailed(request.url, "the source's named identity cannot be used on this machine") from error
+        sink, identity = self._seen_as(request)
         capture: UUID = request.meta[CAPTURE]
         try:
             page = await self._pages(identity.state if identity else None).fetch(
@@ -141,6 +139,14 @@ class RecordingHandler(BaseDownloadHandler):
             )
             self._pool = Pool(make, pages=service.browser_pages, tries=service.browser_tries)
         return self._pool
+
+    def _seen_as(self, request: Request) -> tuple[Sink, Identity | None]:
+        """Give what takes the browser's records, and the source's identity; nobody else is to be seen in its place."""
+        try:
+            return self.run.browser_sink, self.run.identity
+        except UserError as error:
+            log.warning("the source's identity cannot be used", why=str(error))
+            raise FetchFailed(request.url, "the source's named identity cannot be used on this machine") from error
 
     async def _media(self, request: Request) -> Response:
         from osint_pipeline.fetch.media import fetch_media

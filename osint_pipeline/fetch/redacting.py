@@ -15,6 +15,7 @@ REDACTED = b"[redacted]"
 SHORTEST = 8  # bytes of a value that is looked for outside of cookies
 _HEAD_BYTES = 1 << 20  # a head that is longer counts as one without an end, and is not kept
 _END = b"\r\n\r\n"
+_IN_JSON = re.compile(rb'((?:"|\\r\\n)(?:(?:set-)?cookie|(?:proxy-)?authorization)"?\s*:\s*"?)([^"\\]+)', re.IGNORECASE)
 _COOKIES, _CREDENTIALS = (b"cookie",), (b"authorization", b"proxy-authorization")
 
 
@@ -45,13 +46,32 @@ class Redacting:
 
     def resource(self, resource: Resource, capture: UUID | None) -> RecordRef:
         """Pass on what was made of the page without values of the identity."""
-        if isinstance(resource.body, Stored):
-            return self._sink.resource(resource, capture)
-        body, found = self._elsewhere(resource.body, same_length=True)
+        socket = resource.url.startswith("urn:websocket:")
+        body, found = self._made(resource.body, socket=socket)
         if found:
             note = ("OSINT-Alteration", f"named identity: {found} values redacted, the length kept")
             resource = replace(resource, body=body, notes=(*resource.notes, note))
         return self._sink.resource(resource, capture)
+
+    def _made(self, block: Block, *, socket: bool) -> tuple[Block, int]:
+        """Redact what was made of a page; a file line by line, as only what a WebSocket said is one."""
+        if not isinstance(block, Stored):
+            return self._told(block, socket=socket)
+        path, found = Path(f"{block.path}.redacted"), 0
+        with block.path.open("rb") as file, path.open("xb") as out:
+            for line in file:
+                made, count = self._told(line, socket=socket)
+                out.write(made)
+                found += count
+        block.path.unlink()
+        return Stored(path=path, length_bytes=block.length_bytes), found
+
+    def _told(self, data: bytes, *, socket: bool) -> tuple[bytes, int]:
+        in_heads = 0
+        if socket:
+            data, in_heads = _IN_JSON.subn(lambda hit: hit[1] + b"x" * len(hit[2]), data)
+        data, found = self._elsewhere(data, same_length=True)
+        return data, found + in_heads
 
     def _response(self, block: Block | None) -> tuple[Block | None, int]:
         if block is None:
