@@ -24,12 +24,14 @@ import psutil
 import pytest
 
 from osint_pipeline.fetch.browser import Bounds, Browser, BrowserCrashed
+from osint_pipeline.fetch.display import check_display
 from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.pool import Pool
 from settings.exits import read_exit
+from settings.service import SettingError, load
 from storage.exchange import Exchange, RecordRef, RecordType, Resource, Stored
 from storage.ids import new_id
-from tests.commands import ROOT, Osint
+from tests.commands import ROOT, Inside, Osint
 from tests.proxyserver import Socks
 from tests.test_relay import listener
 
@@ -271,10 +273,10 @@ class TestReplaced:
         assert rendered.text == "here"
         assert lab.archive.made(capture, "attempt")[0]["lost_because"] == "it did not answer within 3 s"
 
-    def test_a_driver_that_dies_or_hangs_is_replaced_with_its_browser(self, lab):
-        for number in (signal.SIGKILL, signal.SIGSTOP):
-            capture, rendered = self.struck(lab, partial(hit_driver, number))
-            assert rendered.text == "here" and len(lab.archive.made(capture, "attempt")) == 1
+    @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
+    def test_a_driver_that_dies_or_hangs_is_replaced_with_its_browser(self, lab, number):
+        capture, rendered = self.struck(lab, partial(hit_driver, number))
+        assert rendered.text == "here" and len(lab.archive.made(capture, "attempt")) == 1
 
     def test_a_page_that_spins_is_kept_as_far_as_it_came_and_its_process_ends(self, lab, monkeypatch):
         monkeypatch.setattr("osint_pipeline.fetch.visit.STEP_SECONDS", 2.0)
@@ -330,7 +332,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("hung", [False, True])
+@pytest.mark.parametrize("hung", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_chromium_ends_with_a_process_that_is_killed(tmp_path, hung):
     with site(page="<img src=/hang>") as served:
         command = [sys.executable, "-c", HOLD, served.url + "/page", str(tmp_path)]
@@ -358,24 +360,17 @@ SEES = """<p id=o></p><script>(async () => { const out = [document.cookie, local
 document.getElementById('o').textContent = out.join(' '); })()</script>"""
 
 
-@pytest.mark.parametrize("same_run", [False, True])
-def test_nothing_that_one_source_leaves_is_seen_by_the_next(tmp_path, same_run):
+def test_nothing_that_a_page_leaves_is_seen_by_the_next_of_its_source_or_by_another_source(tmp_path):
     with site(leaves=LEAVES, sees=SEES) as served:
-        served.files["/keeper.js"] = browsersite.javascript(
-            "onfetch = e => 0; oninstall = () => skipWaiting(); onactivate = e => e.waitUntil(clients.claim())"
-        )
+        worker = "onfetch = e => 0; oninstall = () => skipWaiting(); onactivate = e => e.waitUntil(clients.claim())"
+        served.files["/keeper.js"] = browsersite.javascript(worker)
         served.files["/kept.txt"] = (200, "text/plain", b"kept")
-        paths = ("/leaves", "/sees")
-        texts = []
-        if same_run:  # a page sees nothing of the one before it either
-            with Lab(tmp_path, pages=1) as lab:
-                texts = [lab.fetch(served.url + path).text for path in paths]
-        else:
-            for path in paths:
-                with Lab(tmp_path, pages=1) as lab:
-                    texts.append(lab.fetch(served.url + path).text)
-        assert texts == ["left", " 0 0 0 0 false".strip()]
-        assert sum(one.path == "/kept.txt" for one in served.log) == 2  # the second one is not taken from a cache
+        with Lab(tmp_path, 1) as one:
+            texts = [one.fetch(served.url + path).text for path in ("/leaves", "/sees")]
+        with Lab(tmp_path, 1) as other:
+            texts.append(other.fetch(served.url + "/sees").text)
+        assert texts == ["left", "0 0 0 0 false", "0 0 0 0 false"]
+        assert sum(one.path == "/kept.txt" for one in served.log) == 3  # none is taken from a cache
         assert {one.cookie for one in served.log if one.path in ("/leaves", "/sees")} == {""}
 
 
@@ -532,12 +527,14 @@ def test_a_crawl_renders_as_many_pages_at_once_as_is_set_and_leaves_no_process(t
 
 
 def test_a_window_without_a_screen_is_said_clearly(tmp_path):
-    away = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
-    done = Osint(tmp_path, **away).run("crawl", "--headed", "http://127.0.0.1:9/", code=2)
+    away = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "OSINT_HEADED": ""}
+    done = Inside(tmp_path, **away).run("crawl", "--headed", "http://127.0.0.1:9/", code=2)
     assert "neither DISPLAY nor WAYLAND_DISPLAY is set" in done.stderr
-    done = Osint(tmp_path, **away, OSINT_HEADED="yes").run("crawl", "http://127.0.0.1:9/", code=2)
+    done = Inside(tmp_path, **away | {"OSINT_HEADED": "yes"}).run("crawl", "http://127.0.0.1:9/", code=2)
     assert "xvfb-run" in done.stderr
-    assert "OSINT_HEADED" in Osint(tmp_path, OSINT_HEADED="perhaps").run("config", code=2).stderr
+    with pytest.raises(SettingError, match="OSINT_HEADED"):
+        load({"HOME": str(tmp_path), "OSINT_HEADED": "perhaps"})
+    check_display({"DISPLAY": ":0"})
 
 
 @pytest.mark.soak

@@ -148,8 +148,8 @@ class Browser:
         try:
             async with chromium.watched(hung_seconds=self.bounds.hung_seconds, at_most_seconds=most):
                 rendered = await visit.make(lambda: self._context(chromium), timeout_seconds)
-                if not chromium.alive:  # what it could not be asked any more is no omission of the page's
-                    raise BrowserCrashed(visit.url, "it ended while the page was looked at", rendered.records)
+                if not await chromium.lives():  # what it could not be asked any more is no omission of the page's
+                    raise BrowserCrashed(visit.url, "it ended before the visit did", rendered.records)
             worn = visit.hung or chromium.pages >= WORN_PAGES
         except AddressRefused:
             worn = False

@@ -16,7 +16,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Playwright, async_playwright
 
 from osint_pipeline.fetch.cdp import ATTACH
-from osint_pipeline.fetch.cdp_link import Link
+from osint_pipeline.fetch.cdp_link import Link, LinkFailed
 from osint_pipeline.fetch.display import NEEDED, check_display
 from osint_pipeline.fetch.leash import Leash, remove_folder
 
@@ -75,14 +75,23 @@ class Chromium:
 
     @classmethod
     async def start(cls, launch: Launch) -> Self:
-        """Start one. Raises BrowserMissing, NoDisplay, PlaywrightError."""
+        """Start one. Raises BrowserMissing, NoDisplay, PlaywrightError, LinkFailed, TimeoutError."""
         if not launch.headless:
             check_display()
         # not in the scratch folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
         home = Path(tempfile.mkdtemp(prefix=f"osint-browser-{os.getpid()}-"))
-        playwright = None
         try:
-            playwright = await async_playwright().start()
+            async with asyncio.timeout(LAUNCH_SECONDS):
+                return await cls._started(launch, home)
+        except BaseException:
+            _kill_at(home)
+            remove_folder(home)
+            raise
+
+    @classmethod
+    async def _started(cls, launch: Launch, home: Path) -> Self:
+        playwright = await async_playwright().start()
+        try:
             handle = await _launched(playwright, launch, home)
             link = await Link.open(handle)
             told = await link.send("SystemInfo.getProcessInfo")
@@ -91,9 +100,8 @@ class Chromium:
             made = cls(playwright, handle, link, Leash(os.getpgid(main), home), driver)
             await link.send("Target.setAutoAttach", ATTACH)
         except BaseException:
-            if playwright is not None:
-                await _stopped(playwright)  # ends the Chromium too
-            remove_folder(home)
+            _kill_at(home)
+            await _stopped(playwright)
             raise
         return made
 
@@ -101,6 +109,17 @@ class Chromium:
     def alive(self) -> bool:
         """Whether a page may be asked of it."""
         return self.gone is None and self.handle.is_connected()
+
+    async def lives(self) -> bool:
+        """Ask whether it still lives: what was asked of a page fails sooner than its browser is known to be gone.
+
+        To be awaited inside watched(), which ends the wait for one that hangs.
+        """
+        try:
+            await self.link.send("Browser.getVersion")
+        except LinkFailed:
+            return False
+        return self.alive
 
     @asynccontextmanager
     async def watched(self, *, hung_seconds: float, at_most_seconds: float) -> AsyncIterator[None]:
@@ -142,8 +161,9 @@ class Chromium:
 
     async def end(self) -> None:
         """End it in order within CLOSE_SECONDS, otherwise by force. Nothing of it is left: no process, no folder."""
+        killed, self.gone = self.gone is not None, self.gone or "it was ended"
         try:
-            if self.gone is None:
+            if not killed:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self.handle.close()
         except (PlaywrightError, TimeoutError):
@@ -161,8 +181,16 @@ async def _launched(playwright: Playwright, launch: Launch, home: Path) -> Handl
         chromium_sandbox=os.geteuid() != 0,
         args=[*FLAGS, f"--proxy-server={launch.proxy}"],
         env=_environment(home, launch.headless),
-        timeout=LAUNCH_SECONDS * 1000,
+        timeout=0,  # start() holds it to its time
     )
+
+
+def _kill_at(home: Path) -> None:
+    """Kill the Chromium that was started with a folder as its home, before it is known by its number."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.environ().get("HOME") == str(home):
+                process.kill()
 
 
 async def _stopped(playwright: Playwright) -> bool:
