@@ -6,6 +6,7 @@ from typing import Any
 from osint_pipeline.fetch.behaviours import Choice, Choose, Click, Play, Reveal, Scroll
 from osint_pipeline.fetch.stage import POLL_SECONDS, Stage
 
+BANNER_TAKES, BUTTON_TAKES = 0.9, 0.5  # a banner on a short page may be most of its text
 MISSES = 10  # so many finds that cannot be clicked end a search
 NEXT_SECONDS = 2.0  # how long the next part of a banner may take to come
 BUTTONS = ("button", "[role=button]", "a", "input[type=button]", "[onclick]")
@@ -69,7 +70,7 @@ async def click(stage: Stage, rule: Click, _: str) -> None:
         if clicks >= most:
             return stage.note(rule.name, "clicked no more", f"the bound of {stage.bounds.clicks} clicks of a page")
         with stage.step(rule.name, "clicked", found["where"]) as step:
-            pressed = await stage.press(ask, step)
+            pressed = await stage.press(ask, step, BUTTON_TAKES)
         clicks, misses = clicks + pressed, misses + (not pressed)
     if misses > MISSES:
         stage.note(rule.name, "clicked no more", f"{misses} finds could not be clicked")
@@ -99,7 +100,7 @@ async def _make(stage: Stage, rule: Choose, choice: Choice) -> bool:
             stage.note(rule.name, what, f"the bound of {stage.bounds.clicks} clicks of a page")
             return True
         with stage.step(rule.name, what, found["where"]) as step:
-            if not await stage.press(ask, step) or stage.away:
+            if not await stage.press(ask, step, BANNER_TAKES) or stage.away:
                 return step.times > 0
     return True
 
@@ -116,16 +117,18 @@ def _asks(stage: Stage, rule: Choose, choice: Choice) -> list[dict[str, Any]]:
 
 async def reveal(stage: Stage, rule: Reveal, _found: str) -> None:
     """Bring everything that is loaded late into view, view by view, and wait for it."""
+    since, got = stage.now(), await stage.call("reveal", rule.lazy)
+    if not got["shown"]:
+        return  # it has come already
     with stage.step(rule.name, "brought into view") as step:
-        for _step in range(stage.bounds.scroll_steps):
-            since = stage.now()
-            got = await stage.call("reveal", rule.lazy)
+        for _ in range(stage.bounds.scroll_steps):
             step.times += got["shown"]
             await stage.settle(since)
             if not got["left"]:
                 unseen = await _unseen(stage, rule, since)
                 step.ended = f"{unseen} pictures have not come" if unseen else "all have come"
                 break
+            since, got = stage.now(), await stage.call("reveal", rule.lazy)
         else:
             step.ended = f"the bound of {stage.bounds.scroll_steps} steps"
 

@@ -27,8 +27,8 @@ class HandFailed(Exception):
 class Hand:
     """`await Hand.of(page)`; `enter` before the first `call`.
 
-    From the first click on every navigation of the page is stopped: `stopped` lists where it wanted to go. `left_for` is the
-    document that it went to all the same, None while it stays; `moved` says that it went on by itself before any click.
+    From the first click on no request for another document in the page's place is let out: `stopped` lists where it wanted to go.
+    `left_for` is the document that it went to all the same, None while it stays; `moved` says that it went on by itself before any click.
     """
 
     def __init__(self, page: Page, session: CDPSession) -> None:
@@ -76,7 +76,10 @@ class Hand:
 
     async def click(self, x: float, y: float) -> None:
         """Click a point of the view as a mouse does. Raises PlaywrightError."""
-        self.clicked = True
+        if not self.clicked:
+            self._session.on("Fetch.requestPaused", self._asked)
+            await self._send("Fetch.enable", {"patterns": [{"resourceType": "Document", "requestStage": "Request"}]})
+            self.clicked = True
         await self.page.mouse.click(x, y)
 
     def let_go(self) -> None:
@@ -110,11 +113,21 @@ class Hand:
             self.moved = True
         elif told.get("disposition", "currentTab") == "currentTab":
             self.stopped.append(told["url"])
-            self._start(self._stop())
+            if not told["url"].startswith(("http:", "https:")):  # there will be no request that could be stopped
+                self._start(self._quietly("Page.stopLoading"))
 
-    async def _stop(self) -> None:
+    def _asked(self, paused: dict[str, Any]) -> None:
+        """Let out what a frame asks for, and nothing for the page itself: aborted, it stays as it is."""
+        answer = {"requestId": paused["requestId"]}
+        if paused["frameId"] != self._frame:
+            return self._start(self._quietly("Fetch.continueRequest", answer))
+        if (url := paused["request"]["url"]) not in self.stopped[-1:]:
+            self.stopped.append(url)
+        self._start(self._quietly("Fetch.failRequest", {**answer, "errorReason": "Aborted"}))
+
+    async def _quietly(self, method: str, params: dict[str, Any] | None = None) -> None:
         with suppress(PlaywrightError):  # the page may have ended
-            await self._send("Page.stopLoading")
+            await self._send(method, params)
 
     def _gone(self, told: dict[str, Any]) -> None:
         if told["frame"]["id"] != self._frame:

@@ -18,6 +18,7 @@ GROW_SECONDS = 0.3  # how long the first sign of more is waited for, at a page's
 PATIENCE_SECONDS = 3.0  # the longest wait for what a step began; halved each time that it was in vain
 CALL_SECONDS = 5.0  # a page that does not let our script run within this is busy with itself
 CLICK_SECONDS = 3.0  # the same for a click
+FREE_SECONDS = 4.0  # how long a page whose script was ended may take to answer again
 POLL_SECONDS = 0.02
 
 
@@ -58,7 +59,8 @@ class Step:
 class Stage:
     """One page while behaviours act on it.
 
-    `keep` is awaited before each click: what it keeps is what was there should the page be lost by the click; False: no click.
+    `keep` is awaited before each click: what it keeps is what was there should the page be lost by the click; False: no click. It is given
+    the share of the page's text that may go by the click.
     """
 
     def __init__(
@@ -67,12 +69,13 @@ class Stage:
         recorder: Recorder,
         behaviours: Behaviours,
         bounds: Bounds,
-        keep: Callable[[], Awaitable[bool]],
+        keep: Callable[[float], Awaitable[bool]],
     ) -> None:
         self.hand, self.recorder, self.behaviours, self.bounds, self.keep = hand, recorder, behaviours, bounds, keep
         self.steps: list[Step] = []
         self.clicks = 0
         self.busy = False  # a click made the page's scripts run without end
+        self.dead = False  # and ending them did not make the page answer again
         self._loop = asyncio.get_running_loop()
         self._patience = PATIENCE_SECONDS
         self._never = behaviours.spoken(behaviours.never.words)
@@ -150,13 +153,16 @@ class Stage:
         asked = {"candidates": candidates, "never": self._never, "neverWithin": within, "known": known}
         return asked | ({"words": words} if words else {}) | more
 
-    async def press(self, ask: dict[str, Any], step: Step) -> bool:
-        """Click what `seek` found last, wait for what comes of it, and say in the step how it ended; False: it was not clicked."""
+    async def press(self, ask: dict[str, Any], step: Step, takes: float) -> bool:
+        """Click what `seek` found last, wait for what comes of it, and say in the step how it ended; False: it was not clicked.
+
+        `takes` is the share of the page's text that may go by it.
+        """
         aim = await self.call("aim", ask)
         if "why" in aim:
             step.ended = f"not clicked: {aim['why']}"
             return False
-        if not await self.keep():
+        if not await self.keep(takes):
             step.ended = "not clicked: what the page was made from is not kept yet"
             return False
         before, since = await self.call("size"), self.now()
@@ -165,24 +171,29 @@ class Stage:
         if await self._clicked(aim):
             step.ended = await self._came(before, since)
         else:
-            self.busy = True
-            step.ended = (
-                f"the page did not take the click within {CLICK_SECONDS:.0f} s; the script that it ran was ended"
-            )
+            then = "it answers no more" if self.dead else "the script that it ran was ended"
+            step.ended = f"the page did not take the click within {CLICK_SECONDS:g} s; {then}"
         return True
 
     async def _clicked(self, aim: dict[str, float]) -> bool:
-        click = asyncio.timeout(CLICK_SECONDS)
+        """Click; False where the page does not take it in time: what its script is in the middle of is then ended, until it does."""
+        click = asyncio.ensure_future(self.hand.click(aim["x"], aim["y"]))
         try:
-            async with click:
-                await self.hand.click(aim["x"], aim["y"])
+            await asyncio.wait({click}, timeout=CLICK_SECONDS)
+            if click.done():
+                click.result()
                 return True
-        except TimeoutError:
-            if not click.expired():
-                raise
-            with suppress(PlaywrightError):
-                await self.hand.free()
+            self.busy = self.dead = True
+            with suppress(TimeoutError, PlaywrightError):
+                async with asyncio.timeout(FREE_SECONDS):
+                    while not click.done():
+                        await self.hand.free()
+                        await asyncio.wait({click}, timeout=FREE_SECONDS / 8)
+                    self.dead = False
             return False
+        finally:
+            click.add_done_callback(_seen)
+            click.cancel()
 
     async def _came(self, before: dict[str, int], since: float) -> str:
         """Wait for what a click brings, and say what it was."""
@@ -198,5 +209,11 @@ class Stage:
         if self.hand.left_for is not None:
             return f"the page went to {self.hand.left_for}"
         if self.hand.stopped:
-            return f"it wanted to lead to {self.hand.stopped[-1]}, which was stopped"
+            return f"it wanted to lead to {self.hand.stopped[-1]}, which was not let out"
         return "the page changed" if changed else "nothing changed"
+
+
+def _seen(click: asyncio.Future[None]) -> None:
+    """Mark how a click ended as seen: nobody waits for one that came too late."""
+    if not click.cancelled():
+        click.exception()

@@ -69,6 +69,15 @@ class Made:
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """DOM and text before a click, and the share of the text that may go by it."""
+
+    html: str
+    text: str
+    takes: float
+
+
 class Visit:
     """One page from its address to its records. `screenshot` in what it gives is of the whole page, `view` as it was first seen."""
 
@@ -89,7 +98,7 @@ class Visit:
         self.steps: list[Step] = []
         self.looked_for: tuple[str, ...] = ()
         self._main: Any = None  # the main response before the first click, as the recorder has it
-        self._before: tuple[str, str] | None = None  # DOM and text before the last click
+        self._before: Before | None = None  # what was there before the last click
 
     async def make(self, context_of: Callable[[], Awaitable[BrowserContext]], timeout_seconds: float) -> Rendered:
         """Visit the page and keep it."""
@@ -192,13 +201,19 @@ class Visit:
             await self._look_closely(page, hand)
         hand.let_go()
         self.looked = True
-        if self._before and not self.html:
-            self.recorder.omit("DOM and text after the last click: what is kept is what was there before it")
-            self.html, self.text = self._before
+        if self._before and self._wiped(self._before):
+            self.recorder.omit(
+                "DOM and text after the last click: it took the page's text away, what is kept was there before it"
+            )
+            self.html, self.text = self._before.html, self._before.text
         if self.html:
             self._make("urn:dom:", "text/html; charset=utf-8", self.html.encode("utf-8", "replace"))
         if self.html or not self.hung:
             self._make("urn:text:", "text/plain; charset=utf-8", self.text.encode("utf-8", "replace"))
+
+    def _wiped(self, before: Before) -> bool:
+        """Whether a click took away what the page was: its document, or more of its text than it may."""
+        return not self.html or len(self.text) < len(before.text) * (1 - before.takes)
 
     async def _look_closely(self, page: Page, hand: Hand) -> None:
         if picture := await self._step("screenshot", lambda: picture_of(page, hand, self.recorder.omit)):
@@ -222,9 +237,11 @@ class Visit:
         assert self.behaving.behaviours is not None
         if self.timed_out:
             return self.recorder.omit("behaviours: the page's time was up before them")
-        stage = Stage(hand, self.recorder, self.behaving.behaviours, self.behaving.bounds, lambda: self._keep(page))
+        stage = Stage(
+            hand, self.recorder, self.behaving.behaviours, self.behaving.bounds, lambda takes: self._keep(page, takes)
+        )
         self.looked_for = await behave(stage, self.final_url)
-        self.steps = stage.steps
+        self.steps, self.hung = stage.steps, stage.dead
         told = (
             f"a script of ours looked at the page from a world of its own ({hand.calls} calls), changing nothing in it"
         )
@@ -240,13 +257,13 @@ class Visit:
                 await self._quiet()
         self.final_url = page.url
 
-    async def _keep(self, page: Page) -> bool:
+    async def _keep(self, page: Page, takes: float) -> bool:
         """Keep the page as it is before a click, should it be lost by it; False while its main response is not known."""
         if self.recorder.main is None:
             return False
         self._main = self._main or self.recorder.main
         html = await page.content()
-        self._before = html, await _text(page, html)
+        self._before = Before(html=html, text=await _text(page, html), takes=takes)
         return True
 
     def _make(self, prefix: str, media_type: str, body: bytes, *, of: str | None = None) -> Made:
