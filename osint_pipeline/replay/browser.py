@@ -15,10 +15,12 @@ from playwright.async_api import BrowserContext, Dialog, FloatRect, Page, Playwr
 from playwright.async_api import Error as PlaywrightError
 
 from osint_pipeline.fetch.browser import FLAGS, LAUNCH_SECONDS, BrowserMissing
-from osint_pipeline.fetch.visit import PICTURE_PIXELS, QUIET_SECONDS, STEP_SECONDS
+from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS
 from osint_pipeline.replay.proxy import ReplayProxy
 
 SIZE = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+PICTURE_PIXELS = 16_000  # as tall as the picture of the capture is at most
+IDLE = "() => new Promise(done => requestIdleCallback(() => done(), {timeout: 2000}))"
 T = TypeVar("T")
 
 
@@ -133,8 +135,13 @@ class _Looking:
         return View(html=html, text=text or "", picture=picture, trouble=tuple(self.trouble))
 
     async def _quiet(self) -> None:
-        while (silent := self.proxy.quiet_seconds()) < QUIET_SECONDS:
-            await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
+        """Wait until nothing is asked, and the page's scripts have nothing to do that they may ask something after."""
+        while True:
+            while (silent := self.proxy.quiet_seconds()) < QUIET_SECONDS:
+                await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
+            await self.page.evaluate(IDLE)
+            if self.proxy.quiet_seconds() >= QUIET_SECONDS:
+                return
 
     async def _picture(self) -> bytes:
         wide, tall = await self.page.evaluate(SIZE)
