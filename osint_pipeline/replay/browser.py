@@ -14,11 +14,12 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, Dialog, FloatRect, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
-from osint_pipeline.fetch.browser import FLAGS, LAUNCH_SECONDS, BrowserMissing
+from osint_pipeline.fetch.browser import FLAGS, BrowserMissing
 from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS
 from osint_pipeline.replay.proxy import ReplayProxy
 
 SIZE = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+LAUNCH_SECONDS = 60.0  # 0.4 s on an idle machine, above 10 s on one with ten times more to do than it can
 PICTURE_PIXELS = 16_000  # as tall as the picture of the capture is at most
 IDLE = "() => new Promise(done => requestIdleCallback(() => done(), {timeout: 2000}))"
 T = TypeVar("T")
