@@ -20,6 +20,7 @@ from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS
 from osint_pipeline.replay.proxy import ReplayProxy
 
 SIZE = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+IDLE = "() => new Promise(done => requestIdleCallback(() => done(), {timeout: 2000}))"
 T = TypeVar("T")
 
 
@@ -52,19 +53,11 @@ class ReplayBrowser:
         self._chromium: Chromium | None = None
 
     async def __aenter__(self) -> Self:
-        playwright = await self._stack.enter_async_context(async_playwright())
-        # not under the data folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
-        home = self._stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
-        )
-        self._chromium = await playwright.chromium.launch(
-            executable_path=find_chromium(self.executable, playwright),
-            headless=self.headless,
-            chromium_sandbox=os.geteuid() != 0,
-            args=[*FLAGS, f"--proxy-server={self.proxy.url}", f"--ignore-certificate-errors-spki-list={self.proxy.certificates.pin}"],
-            env=_environment(home),
-            timeout=LAUNCH_SECONDS * 1000,
-        )  # fmt: skip
+        try:
+            self._chromium = await self._launch()
+        except BaseException:
+            await self._stack.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -72,6 +65,22 @@ class ReplayBrowser:
             with suppress(PlaywrightError):
                 await self._chromium.close()
         await self._stack.aclose()
+
+    async def _launch(self) -> Chromium:
+        playwright = await self._stack.enter_async_context(async_playwright())
+        # not under the data folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
+        home = self._stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
+        )
+        pin = f"--ignore-certificate-errors-spki-list={self.proxy.certificates.pin}"
+        return await playwright.chromium.launch(
+            executable_path=find_chromium(self.executable, playwright),
+            headless=self.headless,
+            chromium_sandbox=os.geteuid() != 0,
+            args=[*FLAGS, f"--proxy-server={self.proxy.url}", pin],
+            env=_environment(home),
+            timeout=LAUNCH_SECONDS * 1000,
+        )
 
     @property
     def version(self) -> str:
@@ -134,8 +143,13 @@ class _Looking:
         return View(html=html, text=text or "", picture=picture, trouble=tuple(self.trouble))
 
     async def _quiet(self) -> None:
-        while (silent := self.proxy.quiet_seconds()) < QUIET_SECONDS:
-            await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
+        """Wait until nothing is asked, and the page's scripts have nothing to do that they may ask something after."""
+        while True:
+            while (silent := self.proxy.quiet_seconds()) < QUIET_SECONDS:
+                await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
+            await self.page.evaluate(IDLE)
+            if self.proxy.quiet_seconds() >= QUIET_SECONDS:
+                return
 
     async def _picture(self) -> bytes:
         wide, tall = await self.page.evaluate(SIZE)
