@@ -75,6 +75,7 @@ class Browser:
         self.user_agent, self.headless, self.block = user_agent, headless, block
         self.viewport = (width, height)
         self.relay = Relay(guard, exit)
+        self.certified: set[str] = set()  # certificate chains that were kept
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
         self._playwright: Playwright | None = None
@@ -110,7 +111,7 @@ class Browser:
         async with self._one:
             chromium, link = await self._running()
             folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="fetch-"))
-            recorder = Recorder(link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block)
+            recorder = Recorder(link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block, certified=self.certified)  # fmt: skip
             link.listener = recorder.event
             try:
                 visit = Visit(url, capture, sink, recorder, self._facts(chromium))
