@@ -22,7 +22,7 @@ const made = (name, tag, attributes) => told(name, say => {
 const body = new FormData();
 body.append('a', 'тэкст'); body.append('file', new Blob([new Uint8Array([0, 1, 255])]), 'three.bin');
 const work = [
-  ...['plain', 'set', 'source', 'gone', 'hopped', 'data', 'far'].map(image),
+  ...['plain', 'set', 'source', 'gone', 'hopped', 'data', 'far', 'orb'].map(image),
   ...['same', 'port', 'cross', 'nest', 'nested', 'srcdoc', 'object', 'module', 'dynamic', 'posted', 'blob frame'].map(heard),
   get('get', '/api/get'), get('post', '/api/post', {method: 'POST', body: 'дадзеныя=1&b=2'}),
   get('binary', '/api/post?binary', {method: 'POST', body: new Uint8Array([0, 255, 128, 10, 13])}),
