@@ -91,12 +91,13 @@ class Lab:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
 
-    def run(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+    def run(self, work, seconds=60.0):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
 
     def fetch(self, url, kept=None, timeout_seconds=20.0, limit_bytes=64 << 20):
         kept = kept or Kept()
-        return self.run(self.browser.fetch(url, new_id(), kept, timeout_seconds=timeout_seconds, limit_bytes=limit_bytes)), kept  # fmt: skip
+        work = self.browser.fetch(url, new_id(), kept, timeout_seconds=timeout_seconds, limit_bytes=limit_bytes)
+        return self.run(work, timeout_seconds + 60), kept
 
     async def _start(self) -> None:
         self.browser = Browser(Path(CHROMIUM or ""), GUARD, scratch=self.scratch, block=BLOCK)
@@ -132,8 +133,8 @@ async def bare_report(url: str, report_in: Callable[[str], dict]) -> dict:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-gpu", "--no-sandbox"])
         page = await browser.new_page()
-        await page.goto(url)
-        await page.wait_for_function("document.title == 'done'")
+        await page.goto(url, timeout=120_000)
+        await page.wait_for_function("document.title == 'done'", timeout=120_000)
         report = report_in(await page.inner_text("body"))
         await browser.close()
     return report

@@ -12,7 +12,7 @@ from browserlab import CHROMIUM, Kept, Lab, bare_report, chromiums
 from torturesite import Served
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-HANG_SECONDS = 60.0
+HANG_SECONDS = 150.0
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,8 @@ def proves(record: tuple[str, str, int, bytes], served: Served) -> bool:
         return False
     if status in (301, 302, 303, 307, 308):  # CDP gives no body of a redirect
         return body == b""
+    if "/orb" in url:  # nor of what the browser keeps from the page
+        return body == b""
     if not served.whole or "/media/" in url:  # a player stops reading where it has enough
         return served.body.startswith(body) and (len(body) > 0 or not served.body)
     return body == served.body
@@ -132,6 +134,8 @@ class TestTorture:
             status, body = parts(block) if block else (0, b"")
             if status in torturesite.REDIRECTING:
                 assert ("OSINT-Omission", "the browser gives no body of a redirect") in exchange.notes
+            if "/orb" in exchange.url:
+                assert ("OSINT-Omission", "the browser kept the body from the page, and from us") in exchange.notes
             if "/endless" in exchange.url or "/cut" in exchange.url:
                 assert exchange.truncated and body
         assert any("/api/404: the WebSocket was not opened" in one and "404)" in one for one in rendered.omissions)
@@ -165,6 +169,7 @@ def messages(body: bytes) -> list[tuple[str, int, bytes]]:
 
 @needs_chromium
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_twenty_loads_lose_nothing_and_hang_nowhere(lab, site, bare, capsys):
     lost, wrong, hangs, took = [], [], 0, []
     for _ in range(20):
@@ -175,6 +180,8 @@ def test_twenty_loads_lose_nothing_and_hang_nowhere(lab, site, bare, capsys):
         site.settle()
         lost += missing(kept, site.taken()[0])
         report = torturesite.report_in(rendered.text)
+        with capsys.disabled():
+            print(f"{len(took)}: {took[-1]:.1f} s, {len(lost)} missing", flush=True)
         wrong += [f"{name}: {value} not {bare[name]}" for name, value in report.items() if value != bare[name]]
     with capsys.disabled():
         print(

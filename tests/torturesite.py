@@ -329,6 +329,7 @@ FIXED = {
     "/api/form": Answer(200, "text/html", b"<script>parent.postMessage({say: 'posted', value: 1}, '*')</script>"),
     **{f"/api/{method}": Answer(200, "text/plain", method.encode()) for method in ("PUT", "PATCH", "DELETE")},
     "/cors": Answer(200, "text/plain", b"put done"),
+    "/orb.json": Answer(200, "application/json", b'{"for": "no picture"}', (("X-Content-Type-Options", "nosniff"),)),
     "/opaque.txt": Answer(200, "text/plain", b"opaque"),
     "/forbidden.txt": Answer(200, "text/plain", b"the page may not read this"),
     "/chunked.txt": Answer(200, "text/plain", b"chunk " * 9000, framing="chunked"),

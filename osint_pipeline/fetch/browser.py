@@ -45,8 +45,8 @@ class Bounds:
 class Browser:
     """`async with Browser(...) as browser:` starts Chromium at the first fetch, and again after it ended or had to be killed.
 
-    One page at a time, each in a context of its own. `scratch` is a folder for bodies; nothing stays in it. Chromium's sandbox
-    is on unless this process is root, where Chromium cannot have one.
+    One page at a time, each in a context of its own. `scratch` is a folder for bodies; nothing stays in it. `certified` names the
+    certificate chains that were kept, and may be shared by the browsers of a run. Chromium's sandbox is on unless this process is root, where Chromium cannot have one.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Browser:
         width: int = 1280,
         height: int = 800,
         storage_state: Mapping[str, Any] | None = None,
+        certified: set[str] | None = None,
         behaving: Behaving | None = None,
     ) -> None:
         self.executable, self.guard, self.scratch = executable, guard, scratch
@@ -72,6 +73,7 @@ class Browser:
         self._state: Any = storage_state  # of a named identity; each page begins with it anew
         self.behaving = behaving or Behaving()
         self.relay = Relay(guard, exit)
+        self.certified = set() if certified is None else certified
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
         self._chromium: Chromium | None = None
@@ -127,9 +129,7 @@ class Browser:
                 await self._end()
                 raise BrowserCrashed(url, "the browser was closed")
             folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="fetch-"))
-            recorder = Recorder(
-                chromium.link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block
-            )
+            recorder = Recorder(chromium.link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block, certified=self.certified)  # fmt: skip
             recorder.alterations += [one.sentence for one in earlier]
             visit = Visit(url, capture, sink, recorder, self._facts(chromium, earlier), self.behaving)
             try:

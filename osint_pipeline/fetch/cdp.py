@@ -42,7 +42,7 @@ from storage.exchange import RecordRef, Truncated
 PAUSE_SECONDS = 30.0
 STALLED_SECONDS = 5.0
 HEAD_SECONDS = 1.0  # how long a failure waits for the head of an answer that the browser kept from the page
-LEAVE_SECONDS = 3.0  # how long what a page sends while it is left is waited for
+LEAVE_SECONDS = 5.0  # how long what a page sends while it is left is waited for
 LEFT_QUIET_SECONDS = 0.1
 READERS = 4  # bodies asked back at a time
 
@@ -70,6 +70,7 @@ class Recorder:
         self._keeper = Keeper(sink, capture)
         self._flights = Flights(self.targets, self._pass, self._certify)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._left = asyncio.Event()
         self._readers = asyncio.Semaphore(READERS)
         self._seen_bytes = 0
         self._pauses_all = self._leaving = False
@@ -77,6 +78,7 @@ class Recorder:
         self._last_event = asyncio.get_running_loop().time()
         self._handlers: dict[str, Callable[[str, Answer], None]] = {
             "Target.attachedToTarget": self._attached,
+            "Page.frameNavigated": self._navigated,
             "Target.detachedFromTarget": lambda _, p: self.targets.detach(p["sessionId"]),
             "Fetch.requestPaused": self._paused,
             "Network.requestWillBeSent": self._flights.will_be_sent,
@@ -129,11 +131,17 @@ class Recorder:
                 while any(flight.pauses for flight in self._flights):
                     await asyncio.wait(self._tasks, timeout=LEFT_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 self._leaving = True
+                self.link.send("Page.enable", {}, self.targets.page)
                 await asyncio.gather(*self.targets.pause_all(requests=True))
                 await self.link.send("Page.navigate", {"url": "about:blank"}, self.targets.page)
+                await self._left.wait()  # a context that is closed while its page unloads hangs for 10 s (Chromium 156)
                 self._last_event = asyncio.get_running_loop().time()
                 while self._under_way() or self.quiet_seconds < LEFT_QUIET_SECONDS:
                     await asyncio.sleep(LEFT_QUIET_SECONDS / 2)
+
+    def _navigated(self, _: str, params: Answer) -> None:
+        if self._leaving and params["frame"]["url"] == "about:blank" and "parentId" not in params["frame"]:
+            self._left.set()
 
     def _under_way(self) -> bool:
         return any(one.pauses or (one.left and not one.hops) for one in self._flights)

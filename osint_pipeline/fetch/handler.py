@@ -136,6 +136,7 @@ class RecordingHandler(BaseDownloadHandler):
                 bounds=bounds,
                 behaving=behaving_of(service),
                 storage_state=state,
+                certified=set(),  # one for all of them
             )
             self._pool = Pool(make, pages=service.browser_pages, tries=service.browser_tries)
         return self._pool

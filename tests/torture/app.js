@@ -2,7 +2,7 @@ const report = {}, port = 'http://127.0.0.1:OTHER', cross = 'http://localhost:OT
 const hex = b => [...new Uint8Array(b)].map(x => x.toString(16).padStart(2, '0')).join('');
 const sha = async b => hex(await crypto.subtle.digest('SHA-256', b)).slice(0, 16);
 const digest = async r => [r.status, r.type, r.redirected, await sha(await r.arrayBuffer())].join(' ');
-const LIMIT = 20000;
+const LIMIT = 90000;
 const told = (name, start) => new Promise(done => {
   const say = value => { clearTimeout(late); report[name] = value; done(value); };
   const late = setTimeout(() => say('silent'), LIMIT);
@@ -22,7 +22,7 @@ const made = (name, tag, attributes) => told(name, say => {
 const body = new FormData();
 body.append('a', 'тэкст'); body.append('file', new Blob([new Uint8Array([0, 1, 255])]), 'three.bin');
 const work = [
-  ...['plain', 'set', 'source', 'gone', 'hopped', 'data', 'far'].map(image),
+  ...['plain', 'set', 'source', 'gone', 'hopped', 'data', 'far', 'orb'].map(image),
   ...['same', 'port', 'cross', 'nest', 'nested', 'srcdoc', 'object', 'module', 'dynamic', 'posted', 'blob frame'].map(heard),
   get('get', '/api/get'), get('post', '/api/post', {method: 'POST', body: 'дадзеныя=1&b=2'}),
   get('binary', '/api/post?binary', {method: 'POST', body: new Uint8Array([0, 255, 128, 10, 13])}),
