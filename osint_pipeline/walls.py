@@ -51,7 +51,7 @@ class Walls:
             host, fetcher = host_of(row.url), FETCHERS.get(row.kind)
             if fetcher is None:
                 continue
-            if _is_wall(row):
+            if _is_wall(row) and _says_something_of_the_host(row):
                 wall = self._wall(row, host, fetcher)
                 before = met.get(key := (host, fetcher, wall.verdict))
                 met[key] = replace(wall, count=before.count + 1, since=before.since) if before else wall
@@ -101,3 +101,10 @@ def walls_of(workspace: Workspace, url: str) -> list[Wall]:
 def _is_wall(row: CaptureRow) -> bool:
     """A refusal of the server's own, whether its page says why or not; not that of robots.txt or of our guard."""
     return row.state is CaptureState.REFUSED and (row.verdict is not None or row.status is not None)
+
+
+def _says_something_of_the_host(row: CaptureRow) -> bool:
+    """Not a channel without a preview, nor a page of status 200 that nobody can make sense of."""
+    if row.verdict in (None, Verdict.UNDECIDED):
+        return (row.status or 0) >= 400
+    return row.verdict != Verdict.NO_PREVIEW

@@ -156,8 +156,6 @@ def test_a_challenge_is_loaded_once_by_the_browser_and_not_again_within_the_time
         assert (walls["wire"].verdict, walls["wire"].count, walls["wire"].exit) == ("challenge", 2, "direct")
         assert walls["wire"].since < walls["wire"].last_at
         assert {one.host for one in measure(opened.catalog).walls} == {"127.0.0.1"}
-    place.visit("/hard", OSINT_WALL_HOURS="0")
-    assert place.started == 1, "the time is up"
 
 
 def test_a_challenge_that_only_the_head_tells_is_one_for_both_fetchers(place: Place) -> None:
@@ -175,7 +173,7 @@ def test_a_wall_that_opens_for_the_browser_is_no_partial_run_and_is_lifted(place
     place.site.opens = True
     place.visit("/", spider="news")
     assert place.started == 0, "a wall that was met is left alone for a time"
-    opened = place.visit("/", spider="news", OSINT_WALL_HOURS="0")
+    opened = place.visit("/", spider="news", OSINT_WALL_HOURS="0")  # the time is up
     assert sum(who == "browser" for who, _ in place.site.asked) == 3
     assert (opened["outcome"], opened["posts"], opened["refused"]) == ("complete", 3, 3), opened
     with place.workspace() as workspace:
@@ -195,6 +193,7 @@ def test_what_is_gone_or_behind_a_login_is_not_tried_by_the_browser(place: Place
     assert set(place.captures()) == {("page", "refused", "login_wall"), ("page", "captured", "gone")}
 
 
+@pytest.mark.soak  # tests/test_walls.py has its short form
 def test_a_login_wall_that_scripts_show_is_remembered_for_its_page_alone(place: Place) -> None:
     run = place.visit("/private")
     assert (run["refused"], place.started) == (1, 1)

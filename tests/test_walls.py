@@ -55,6 +55,13 @@ def test_a_challenge_that_the_browser_met_holds_for_the_host_and_the_way_out(cat
     assert not walls(catalog, NOW + timedelta(hours=25)).in_vain("https://x.example/other")
 
 
+def test_a_channel_without_a_preview_is_no_wall_of_its_host(catalog: Catalog) -> None:
+    walls(catalog).committed(
+        [row("no_preview", kind="page"), row("undecided", kind="page"), row(None, kind="page", status=429)]
+    )
+    assert standing(catalog) == [("x.example", "wire", "undecided", 1)], "a refusing status is one"
+
+
 def test_a_wall_of_the_wire_keeps_nobody_from_the_browser(catalog: Catalog) -> None:
     walls(catalog).committed([row("challenge", kind="page"), row("blocked", kind="page")])
     assert not walls(catalog).in_vain(URL)
