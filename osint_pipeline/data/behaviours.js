@@ -4,7 +4,8 @@
   'use strict';
   const MOST_LOOKED_AT = 20000, MOST_LETTERS = 80, STILL_FRAMES = 6;
   const done = new WeakSet(), seen = new WeakSet();
-  let aimed = null, started = [], home = null;
+  const PRESSES = ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click', 'auxclick'];
+  let aimed = null, guard = null, missed = null, started = [], home = null;
 
   const all = (root, selector) => (root instanceof Document ? Document : root instanceof DocumentFragment ? DocumentFragment : Element).prototype.querySelectorAll.call(root, selector);
   const one = selector => Document.prototype.querySelector.call(document, selector);
@@ -146,6 +147,24 @@
       while (hit && hit.shadowRoot && hit.shadowRoot.elementFromPoint(x, y) && hit !== hit.shadowRoot.elementFromPoint(x, y)) hit = hit.shadowRoot.elementFromPoint(x, y);
       for (let at = hit; at; at = composed(at)) if (at === el) return leaves(hit, ask.known) ? {why: 'a link or a form lies in it'} : {x, y};
       return {why: hit ? `${described(hit)} lies over it` : 'it is out of view'};
+    },
+    // From now on no real click gets through but to what was aimed at: a page may put something else under the pointer.
+    ready(known) {
+      missed = null;
+      guard = event => {
+        const path = event.composedPath();
+        if (!event.isTrusted || (path.includes(aimed) && !leaves(path[0], known))) return;
+        missed = described(path[0] instanceof Element ? path[0] : document.documentElement);
+        event.preventDefault();
+        event.stopImmediatePropagation();
+      };
+      for (const kind of PRESSES) addEventListener(kind, guard, {capture: true});
+      return this.size();
+    },
+    async took() {
+      await frame();
+      for (const kind of PRESSES) removeEventListener(kind, guard, {capture: true});
+      return missed;
     },
     size: () => ({elements: elements(), height: root().scrollHeight, letters: root().textContent.length}),
     // After a click: whether the page changed. What brought more may be clicked again.

@@ -203,6 +203,7 @@ def _convert(file: str, behaviour: str, field: str, value: Any, kind: Any) -> An
 
 
 def _check(made: Behaviours, file: str) -> None:
+    """See that names and lists of words that a file speaks of are there. Raises BehaviourFault."""
     names = [rule.name for rule in made.rules]
     for rule in made.rules:
         if names.count(rule.name) > 1:
@@ -211,21 +212,20 @@ def _check(made: Behaviours, file: str) -> None:
             raise BehaviourFault(file, rule.name, "instead_of", f"there is no behaviour {odd!r}")
         for field, lists in _lists_of(rule):
             _check_lists(made, file, rule.name, field, lists)
-        for field in ("steps", "pixels", "times"):
-            if (number := getattr(rule, field, None)) is not None and number < 1:
-                raise BehaviourFault(file, rule.name, field, f"{number} is below 1")
-        if isinstance(rule, Choose):
-            for number, choice in enumerate(rule.choices):
-                if bool(choice.steps) == bool(choice.words) or (
-                    choice.words and not (choice.within or choice.overlays)
-                ):
-                    raise BehaviourFault(
-                        file, rule.name, f"choices[{number}]", "needs steps, or words with within or overlays"
-                    )
+        _check_rule(rule, file)
     _check_lists(made, file, "", "never.words", made.never.words)
     for name, by in made.words.items():
         if any(not word.strip("* ") or word != word.lower() for words in by.values() for word in words):
             raise BehaviourFault(file, "", f"words.{name}", "words are not empty and have small letters")
+
+
+def _check_rule(rule: Behaviour, file: str) -> None:
+    for field in ("steps", "pixels", "times"):
+        if (number := getattr(rule, field, None)) is not None and number < 1:
+            raise BehaviourFault(file, rule.name, field, f"{number} is below 1")
+    for number, choice in enumerate(rule.choices if isinstance(rule, Choose) else ()):
+        if bool(choice.steps) == bool(choice.words) or (choice.words and not (choice.within or choice.overlays)):
+            raise BehaviourFault(file, rule.name, f"choices[{number}]", "needs steps, or words with within or overlays")
 
 
 def _lists_of(rule: Behaviour) -> Iterable[tuple[str, tuple[str, ...]]]:

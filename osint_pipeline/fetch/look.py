@@ -1,8 +1,9 @@
-"""What is seen of a page: the picture of all of it, and the DOM of the frames inside it."""
+"""What is seen of a page: the picture of all of it, its text, and the DOM of the frames inside it."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,13 +11,35 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Frame, Page
 
 from osint_pipeline.fetch.hand import Hand
+from storage.ids import new_id
 
+STEP_SECONDS = 10.0  # how long a page may take for one of these
 PICTURE_PIXELS = 16_000  # Chromium draws no taller picture reliably
 FRAMES = 30  # so many frames' DOM is kept
 FRAME_BYTES = 8 << 20  # a longer DOM of a frame is not kept
 FRAME_SECONDS = 2.0  # a frame that does not answer within this is busy with itself
 
 Omit = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Something made of the page, to be kept when its main response is known; `url` is the record's."""
+
+    url: str
+    media_type: str
+    body: bytes
+    record_id: UUID = field(default_factory=new_id)
+    made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """DOM and text before a click, and the share of the text that may go by it."""
+
+    html: str
+    text: str
+    takes: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +57,11 @@ class FrameSeen:
         """Give it as page info holds it."""
         record = str(self.record_id) if self.record_id else None
         return {"url": self.url, "name": self.name, "parent": self.parent, "record": record, "omitted": self.why}
+
+
+async def text_of(page: Page, html: str) -> str:
+    """Read the visible text; a document without a body has none, and would be waited for."""
+    return await page.inner_text("body", timeout=STEP_SECONDS * 1000) if "<body" in html or "<frameset" in html else ""
 
 
 async def picture_of(page: Page, hand: Hand, omit: Omit) -> bytes:

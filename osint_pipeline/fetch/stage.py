@@ -96,20 +96,29 @@ class Stage:
 
     @contextmanager
     def step(self, behaviour: str, what: str, where: str = "") -> Iterator[Step]:
-        """Write down what is done inside; the same as just before is counted there."""
-        last = self.steps[-1] if self.steps else None
-        if last is None or (last.behaviour, last.what, last.where) != (behaviour, what, where) or not where:
-            last = Step(behaviour=behaviour, what=what, where=where)
-            self.steps.append(last)
-        began = self.now()
-        last.ended = "the time was up"
+        """Write down what is done inside; what was done, and ended, just as the step before is counted there."""
+        step, began = Step(behaviour=behaviour, what=what, where=where), self.now()
+        self.steps.append(step)
         try:
-            yield last
+            yield step
         except (HandFailed, PlaywrightError) as error:
-            last.ended = "the page went to another document" if self.gone else f"failed: {str(error).splitlines()[0]}"
+            step.ended = "the page went to another document" if self.gone else f"failed: {str(error).splitlines()[0]}"
             raise
         finally:
-            last.seconds += self.now() - began
+            step.seconds = self.now() - began
+            self._join()
+
+    def _join(self) -> None:
+        """Count the last step with the one before it where nothing tells them apart."""
+        before, last = self.steps[-2:] if len(self.steps) > 1 else (None, None)
+        if (
+            before
+            and last
+            and (before.behaviour, before.what, before.where, before.ended)
+            == (last.behaviour, last.what, last.where, last.ended)
+        ):
+            before.times, before.seconds = before.times + last.times, before.seconds + last.seconds
+            self.steps.pop()
 
     def note(self, behaviour: str, what: str, ended: str) -> None:
         """Write down what was not done, and why."""
@@ -165,10 +174,12 @@ class Stage:
         if not await self.keep(takes):
             step.ended = "not clicked: what the page was made from is not kept yet"
             return False
-        before, since = await self.call("size"), self.now()
-        self.clicks += 1
-        step.times += 1
+        before, since = await self.call("ready", ask["known"]), self.now()
+        self.clicks, step.times = self.clicks + 1, 1
         if await self._clicked(aim):
+            if missed := await self._missed():
+                step.ended, step.times = f"not clicked: {missed} came under the pointer", 0
+                return False
             step.ended = await self._came(before, since)
         else:
             then = "it answers no more" if self.dead else "the script that it ran was ended"
@@ -195,10 +206,19 @@ class Stage:
             click.add_done_callback(_seen)
             click.cancel()
 
+    async def _missed(self) -> str | None:
+        """Name what came under the pointer in the place of what was aimed at; a page that is gone tells nothing."""
+        try:
+            missed: str | None = await self.call("took")
+        except (HandFailed, PlaywrightError):
+            if not self.away:
+                raise
+            return None
+        return missed
+
     async def _came(self, before: dict[str, int], since: float) -> str:
         """Wait for what a click brings, and say what it was."""
         try:
-            await self.call("frame")
             if not await self.call("changed", before):
                 await self.signs(since)
             await self.settle(since)

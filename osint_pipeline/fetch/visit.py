@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,15 +15,13 @@ from osint_pipeline.fetch.behaving import Behaving, behave
 from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.cdp_link import LinkFailed
 from osint_pipeline.fetch.hand import Hand
-from osint_pipeline.fetch.look import FrameSeen, frames_of, picture_of
+from osint_pipeline.fetch.look import STEP_SECONDS, Before, FrameSeen, Made, frames_of, picture_of, text_of
 from osint_pipeline.fetch.pageinfo import made_of, page_info
 from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.fetch.stage import Stage, Step
 from storage.exchange import RecordRef, Resource, Truncated
-from storage.ids import new_id
 
 QUIET_SECONDS = 0.5
-STEP_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -56,26 +54,6 @@ class Rendered:
     failure: str | None = None
     timed_out: bool = False
     view: RecordRef | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """Something made of the page, to be kept when its main response is known; `url` is the record's."""
-
-    url: str
-    media_type: str
-    body: bytes
-    record_id: UUID = field(default_factory=new_id)
-    made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """DOM and text before a click, and the share of the text that may go by it."""
-
-    html: str
-    text: str
-    takes: float
 
 
 class Visit:
@@ -222,7 +200,7 @@ class Visit:
             async with asyncio.timeout(3 * QUIET_SECONDS):
                 await self._quiet()  # the picture made the page as tall as it is: late images came into view
         html = await self._step("DOM", page.content) or ""
-        text = await self._step("text", lambda: _text(page, html)) or ""
+        text = await self._step("text", lambda: text_of(page, html)) or ""
         if self._before and self.hung:
             return
         self.html, self.text = html, text
@@ -263,7 +241,7 @@ class Visit:
             return False
         self._main = self._main or self.recorder.main
         html = await page.content()
-        self._before = Before(html=html, text=await _text(page, html), takes=takes)
+        self._before = Before(html=html, text=await text_of(page, html), takes=takes)
         return True
 
     def _make(self, prefix: str, media_type: str, body: bytes, *, of: str | None = None) -> Made:
@@ -351,11 +329,6 @@ class Visit:
             alterations=recorder.alterations,
             omissions=recorder.omissions,
         )
-
-
-async def _text(page: Page, html: str) -> str:
-    """Read the visible text; a document without a body has none, and would be waited for."""
-    return await page.inner_text("body", timeout=STEP_SECONDS * 1000) if "<body" in html or "<frameset" in html else ""
 
 
 def _connected(page: Page) -> bool:
