@@ -59,8 +59,10 @@ class Pool:
                         **more,
                     )
                 except BrowserCrashed as error:
+                    if self._closed:  # the run may have ended, and takes no more records
+                        raise BrowserCrashed(url, error.why, (*_records(lost), *error.records)) from error
                     lost = (*lost, await self._declared(error, len(lost) + 1, begun, capture, sink))
-                    if len(lost) > self.tries or self._closed:
+                    if len(lost) > self.tries:
                         raise BrowserCrashed(url, error.why, _records(lost)) from error
                     log.info("the browser ended under a page", url=url, why=error.why, attempt=len(lost))
                 else:
