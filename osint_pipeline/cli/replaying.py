@@ -90,7 +90,8 @@ def _serve(opened: "Workspace", id_: UUID, port: int, *, open_: bool, json_: boo
                 async with ReplayBrowser(proxy, opened.service.chromium, headless=False) as browser:
                     await browser.open(look)
 
-            asyncio.run(window())
+            with suppress(KeyboardInterrupt):
+                asyncio.run(window())
         else:
             with suppress(KeyboardInterrupt):  # Ctrl-C and SIGTERM are how it ends
                 while True:
