@@ -99,6 +99,7 @@ class TrialHandler(BaseDownloadHandler):
         await self.wire.close()
 
     async def _render(self, request: Request) -> Response:
+        from osint_pipeline.fetch.behaving import behaving_of
         from osint_pipeline.fetch.browser import Browser
 
         service = self.trial.service
@@ -108,6 +109,7 @@ class TrialHandler(BaseDownloadHandler):
             scratch=self.trial.scratch,
             user_agent=service.user_agent,
             exit=TrialProxy.exit,
+            behaving=behaving_of(service),
         )
         limits = {"timeout_seconds": service.page_timeout_seconds, "limit_bytes": service.page_limit_bytes}
         async with browser:

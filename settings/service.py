@@ -98,6 +98,16 @@ class Service:
     replay_warn_score: float = _say(
         0.9, "a replay that comes less near to what was seen live is a warning: docs/replay.md", at_least=0, at_most=1
     )
+    behaviours: tuple[str, ...] = _say(
+        (), "what the browser does on a page before it is kept: names, comma-separated, or off; none: all that fit"
+    )
+    behaviour_file: Path | None = _say(None, "file of behaviours in place of the program's own: docs/behaviours.md")
+    behaviour_seconds: float = _say(20.0, "limit of what is done on one page after it has loaded", at_least=0.1)
+    page_scroll_pixels: int = _say(30_000, "how far one page is scrolled", at_least=0)
+    page_scroll_steps: int = _say(60, "how many times one page is scrolled by a view", at_least=0)
+    page_clicks: int = _say(20, "clicks on one page", at_least=0, at_most=10_000)
+    page_media: int = _say(3, "videos and sounds played on one page", at_least=0, at_most=1000)
+    page_media_seconds: float = _say(5.0, "how long these are played", at_least=0)
     media_timeout_seconds: float = _say(1800.0, "limit of one media page", at_least=1)
     media_limit_bytes: int = _say(4 << 30, "limit of one media file", at_least=1)
     warc_limit_bytes: int = _say(1_000_000_000, "a WARC is sealed when it has grown to this", at_least=1)

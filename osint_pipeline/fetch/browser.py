@@ -14,6 +14,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
+from osint_pipeline.fetch.behaving import Behaving
 from osint_pipeline.fetch.cdp import ATTACH, Recorder
 from osint_pipeline.fetch.cdp_link import Link
 from osint_pipeline.fetch.guard import Guard
@@ -71,10 +72,12 @@ class Browser:
         block: tuple[str, ...] = VIEW_COUNTERS,
         width: int = 1280,
         height: int = 800,
+        behaving: Behaving | None = None,
     ) -> None:
         self.executable, self.guard, self.scratch = executable, guard, scratch
         self.user_agent, self.headless, self.block = user_agent, headless, block
         self.viewport = (width, height)
+        self.behaving = behaving or Behaving()
         self.relay = Relay(guard, exit)
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
@@ -114,7 +117,7 @@ class Browser:
             recorder = Recorder(link, self.relay, sink, capture, folder, limit_bytes=limit_bytes, block=self.block)
             link.listener = recorder.event
             try:
-                visit = Visit(url, capture, sink, recorder, self._facts(chromium))
+                visit = Visit(url, capture, sink, recorder, self._facts(chromium), self.behaving)
                 return await visit.make(lambda: self._context(chromium), timeout_seconds)
             except BrowserCrashed:
                 await self._end()

@@ -76,6 +76,7 @@ class RecordingHandler(BaseDownloadHandler):
             await self._browser.__aexit__(None, None, None)
 
     async def _render(self, request: Request) -> Response:
+        from osint_pipeline.fetch.behaving import behaving_of
         from osint_pipeline.fetch.browser import Browser
 
         service, workspace = self.run.workspace.service, self.run.workspace
@@ -87,6 +88,7 @@ class RecordingHandler(BaseDownloadHandler):
                     scratch=self.run.scratch,
                     user_agent=service.user_agent,
                     exit=self.run.way.exit,
+                    behaving=behaving_of(service),
                 )
                 await self._browser.__aenter__()
             capture: UUID = request.meta[CAPTURE]

@@ -1,25 +1,29 @@
-"""One visit of one page in Chromium: open it, wait for its signals, look at it, keep what it was."""
+"""One visit of one page in Chromium: open it, wait for its signals, behave on it, look at it, keep what it was."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from playwright.async_api import BrowserContext, Dialog, Download, FloatRect, Page
+from playwright.async_api import BrowserContext, Dialog, Download, Page
 from playwright.async_api import Error as PlaywrightError
 
+from osint_pipeline.fetch.behaving import Behaving, behave
 from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.cdp_link import LinkFailed
+from osint_pipeline.fetch.hand import Hand
+from osint_pipeline.fetch.look import FrameSeen, frames_of, picture_of
+from osint_pipeline.fetch.pageinfo import made_of, page_info
 from osint_pipeline.fetch.sink import Sink
+from osint_pipeline.fetch.stage import Stage, Step
 from storage.exchange import RecordRef, Resource, Truncated
+from storage.ids import new_id
 
 QUIET_SECONDS = 0.5
 STEP_SECONDS = 10.0
-PICTURE_PIXELS = 16_000  # Chromium draws no taller picture reliably
 
 T = TypeVar("T")
 
@@ -50,22 +54,41 @@ class Rendered:
     alterations: tuple[str, ...]
     failure: str | None = None
     timed_out: bool = False
+    view: RecordRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Something made of the page, to be kept when its main response is known; `url` is the record's."""
+
+    url: str
+    media_type: str
+    body: bytes
+    record_id: UUID = field(default_factory=new_id)
+    made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class Visit:
-    """One page from its address to its records."""
+    """One page from its address to its records. `screenshot` in what it gives is of the whole page, `view` as it was first seen."""
 
-    def __init__(self, url: str, capture: UUID, sink: Sink, recorder: Recorder, facts: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, capture: UUID, sink: Sink, recorder: Recorder, facts: dict[str, Any], behaving: Behaving
+    ) -> None:
         self.url, self.capture, self.sink, self.recorder, self.facts = url, capture, sink, recorder, facts
+        self.behaving = behaving
         self.started_at = datetime.now(UTC)
         self.failure: str | None = None
         self.timed_out = False
-        self.hung = False
+        self.hung = self.looked = False
         self.crashed = asyncio.Event()
         self.html = self.text = ""
         self.final_url = url
-        self.screenshot: RecordRef | None = None
-        self.made: list[tuple[str, str, bytes]] = []
+        self.made: list[Made] = []
+        self.frames: list[FrameSeen] = []
+        self.steps: list[Step] = []
+        self.looked_for: tuple[str, ...] = ()
+        self._main: Any = None  # the main response before the first click, as the recorder has it
+        self._before: tuple[str, str] | None = None  # DOM and text before the last click
 
     async def make(self, context_of: Callable[[], Awaitable[BrowserContext]], timeout_seconds: float) -> Rendered:
         """Visit the page and keep it."""
@@ -98,16 +121,24 @@ class Visit:
         page.on("crash", lambda _: self.crashed.set())
         page.on("dialog", self._dismiss)
         page.on("download", self._refuse)
+        page.context.on("page", self._close)
 
     async def _dismiss(self, dialog: Dialog) -> None:
-        self.recorder.alterations.append(f"a dialog of the page was dismissed ({dialog.type})")
+        leaving = self.looked and dialog.type == "beforeunload"
+        done = "accepted, the page being left" if leaving else "dismissed"
+        self.recorder.alterations.append(f"a dialog of the page was {done} ({dialog.type})")
         with suppress(PlaywrightError):  # the page may have gone on
-            await dialog.dismiss()
+            await (dialog.accept() if leaving else dialog.dismiss())
 
     async def _refuse(self, download: Download) -> None:
         self.recorder.omit(f"{download.url}: a download was refused")
         with suppress(PlaywrightError):
             await download.cancel()
+
+    async def _close(self, other: Page) -> None:
+        self.recorder.alterations.append(f"a window that the page opened was closed: {other.url}")
+        with suppress(PlaywrightError):
+            await other.close()
 
     async def _open(self, page: Page, deadline: float) -> None:
         async with asyncio.timeout(STEP_SECONDS):
@@ -144,28 +175,81 @@ class Visit:
             await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
 
     async def _look(self, page: Page) -> None:
-        """Take the picture, the DOM and the text; a page that answers no more gives what it gave."""
+        """Take the pictures, the DOM and the text; a page that answers no more gives what it gave."""
         self.final_url = page.url
-        picture = await self._step("screenshot", lambda: self._picture(page))
+        hand = await self._step("view", lambda: Hand.of(page))
+        if hand is None:
+            return
+        if view := await self._step("view", lambda: hand.picture()):
+            self._make("urn:view:", "image/png", view)
+        if self.behaving.on and not self.hung:
+            await self._behave(page, hand)
+        if hand.left_for is not None:
+            self.recorder.omit(f"screenshot: the page went to {hand.left_for}")
+        else:
+            await self._look_closely(page, hand)
+        hand.let_go()
+        self.looked = True
+        if self._before and not self.html:
+            self.recorder.omit("DOM and text after the last click: what is kept is what was there before it")
+            self.html, self.text = self._before
+        if self.html:
+            self._make("urn:dom:", "text/html; charset=utf-8", self.html.encode("utf-8", "replace"))
+        if self.html or not self.hung:
+            self._make("urn:text:", "text/plain; charset=utf-8", self.text.encode("utf-8", "replace"))
+
+    async def _look_closely(self, page: Page, hand: Hand) -> None:
+        if picture := await self._step("screenshot", lambda: picture_of(page, hand, self.recorder.omit)):
+            self._make("urn:screenshot:", "image/png", picture)
         with suppress(TimeoutError):
             async with asyncio.timeout(3 * QUIET_SECONDS):
                 await self._quiet()  # the picture made the page as tall as it is: late images came into view
-        self.html = await self._step("DOM", page.content) or ""
-        self.text = await self._step("text", lambda: page.inner_text("body", timeout=STEP_SECONDS * 1000)) or ""
-        if picture:
-            self.made.append(("urn:screenshot:", "image/png", picture))
-        if self.html:
-            self.made.append(("urn:dom:", "text/html; charset=utf-8", self.html.encode("utf-8", "replace")))
-        if not self.hung:
-            self.made.append(("urn:text:", "text/plain; charset=utf-8", self.text.encode("utf-8", "replace")))
+        html = await self._step("DOM", page.content) or ""
+        text = await self._step("text", lambda: _text(page, html)) or ""
+        if self._before and self.hung:
+            return
+        self.html, self.text = html, text
+        self.frames = await self._step("frames", lambda: frames_of(page, self.recorder.omit)) or []
+        for number, frame in enumerate(self.frames, 1):
+            if frame.html is not None:
+                made = self._make(f"urn:frame-{number}:", "text/html; charset=utf-8", frame.html, of=frame.url)
+                frame.record_id = made.record_id
 
-    async def _picture(self, page: Page) -> bytes:
-        wide, tall = await page.evaluate("() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")  # fmt: skip
-        view = page.viewport_size or {"width": wide, "height": tall}
-        if wide > view["width"] or tall > PICTURE_PIXELS:
-            self.recorder.omit(f"screenshot: {view['width']}x{min(tall, PICTURE_PIXELS)} pixels of {wide}x{tall}")
-        clip: FloatRect = {"x": 0, "y": 0, "width": view["width"], "height": max(1, min(tall, PICTURE_PIXELS))}
-        return await page.screenshot(full_page=True, clip=clip, timeout=STEP_SECONDS * 1000)
+    async def _behave(self, page: Page, hand: Hand) -> None:
+        """Do what the page's behaviours say, and write it down."""
+        assert self.behaving.behaviours is not None
+        if self.timed_out:
+            return self.recorder.omit("behaviours: the page's time was up before them")
+        stage = Stage(hand, self.recorder, self.behaving.behaviours, self.behaving.bounds, lambda: self._keep(page))
+        self.looked_for = await behave(stage, self.final_url)
+        self.steps = stage.steps
+        told = (
+            f"a script of ours looked at the page from a world of its own ({hand.calls} calls), changing nothing in it"
+        )
+        self.recorder.alterations += [told, *(step.line() for step in stage.steps)]
+        if hand.moved:
+            await self._follow(page)
+
+    async def _follow(self, page: Page) -> None:
+        """Wait for the document that the page went to by itself."""
+        with suppress(TimeoutError, PlaywrightError):
+            async with asyncio.timeout(STEP_SECONDS):
+                await page.wait_for_load_state("load", timeout=0)
+                await self._quiet()
+        self.final_url = page.url
+
+    async def _keep(self, page: Page) -> bool:
+        """Keep the page as it is before a click, should it be lost by it; False while its main response is not known."""
+        if self.recorder.main is None:
+            return False
+        self._main = self._main or self.recorder.main
+        html = await page.content()
+        self._before = html, await _text(page, html)
+        return True
+
+    def _make(self, prefix: str, media_type: str, body: bytes, *, of: str | None = None) -> Made:
+        self.made.append(Made(url=prefix + (of or self.url), media_type=media_type, body=body))
+        return self.made[-1]
 
     async def _step(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
         if self.hung:
@@ -186,14 +270,17 @@ class Visit:
             raise refused
 
     async def _kept(self) -> Rendered:
-        recorder, now = self.recorder, datetime.now(UTC)
-        main, hop = recorder.main or (None, None)
-        for prefix, media_type, body in [*self.made, ("urn:pageinfo:", "application/json", self._info())]:
-            resource = Resource(url=prefix + self.url, made_at=now, media_type=media_type, body=body, about=main.record_id if main else None)  # fmt: skip
-            record = await asyncio.to_thread(self.sink.resource, resource, self.capture)
-            recorder.records.append(record)
-            if prefix == "urn:screenshot:":
-                self.screenshot = record
+        recorder = self.recorder
+        main, hop = self._main or recorder.main or (None, None)
+        refs: dict[str, RecordRef] = {}
+        told = []
+        for made in self.made:
+            resource, record = await self._put(made, main)
+            refs[resource.url.split(":")[1]] = record
+            told.append(made_of(record, resource))
+        await self._put(
+            Made(url="urn:pageinfo:" + self.url, media_type="application/json", body=self._info(main, told)), main
+        )
         return Rendered(
             final_url=self.final_url,
             status=hop.status if hop else None,
@@ -201,27 +288,54 @@ class Visit:
             text=self.text,
             records=tuple(recorder.records),
             main=main,
-            screenshot=self.screenshot,
+            screenshot=refs.get("screenshot"),
             omissions=tuple(recorder.omissions),
             alterations=tuple(recorder.alterations),
             failure=self.failure,
             timed_out=self.timed_out,
+            view=refs.get("view"),
         )
 
-    def _info(self) -> bytes:
-        told = {
+    async def _put(self, made: Made, main: RecordRef | None) -> tuple[Resource, RecordRef]:
+        resource = Resource(
+            url=made.url,
+            made_at=made.made_at,
+            media_type=made.media_type,
+            body=made.body,
+            about=main.record_id if main else None,
+            record_id=made.record_id,
+        )
+        record = await asyncio.to_thread(self.sink.resource, resource, self.capture)
+        self.recorder.records.append(record)
+        return resource, record
+
+    def _info(self, main: RecordRef | None, made: list[dict[str, Any]]) -> bytes:
+        recorder = self.recorder
+        facts = {
             "url": self.url,
             "final_url": self.final_url,
-            "started_at": self.started_at.isoformat(),
-            "ended_at": datetime.now(UTC).isoformat(),
+            "main": str(main.record_id) if main else None,
             "failure": self.failure,
             "timed_out": self.timed_out,
             **self.facts,
-            "resources": self.recorder.resources,
-            "omissions": self.recorder.omissions,
-            "alterations": self.recorder.alterations,
+            "behaviours": {**self.behaving.told(), "looked_for": self.looked_for},
         }
-        return json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "replace")
+        return page_info(
+            facts,
+            started_at=self.started_at,
+            ended_at=datetime.now(UTC),
+            made=made,
+            frames=[frame.told() for frame in self.frames],
+            resources=recorder.resources,
+            steps=[step.told() for step in self.steps],
+            alterations=recorder.alterations,
+            omissions=recorder.omissions,
+        )
+
+
+async def _text(page: Page, html: str) -> str:
+    """Read the visible text; a document without a body has none, and would be waited for."""
+    return await page.inner_text("body", timeout=STEP_SECONDS * 1000) if "<body" in html or "<frameset" in html else ""
 
 
 def _connected(page: Page) -> bool:
