@@ -131,7 +131,10 @@ def test_a_wacz_of_a_capture_replays_in_replaywebpage(tmp_path: Path) -> None:
         page.screenshot(path=os.environ.get("OSINT_TEST_SHOT") or tmp_path / "shown.png")
         browser.close()
     differing = [pair for pair in zip(live.split(), text.split(), strict=True) if pair[0] != pair[1]]
-    assert [pair[0] for pair in differing] == ["206", "90"]  # it shows no part of a file that begins behind byte 0 (2.4.6)
+    assert [pair[0] for pair in differing] == [
+        "206",
+        "90",
+    ]  # it shows no part of a file that begins behind byte 0 (2.4.6)
     assert loaded == [400, 400]
 
 
