@@ -261,10 +261,18 @@ def crawl_and_preserve(
     except StorageError as error:
         trouble = str(error)
     if workspace.service.replay_sample:
-        from osint_pipeline.replay.check import check_sample
-
-        check_sample(workspace, [one.run for one in summaries])
+        _check_replays(workspace, summaries)
     return [replace(one, preserved=_preserved(workspace, one.run)) for one in summaries], trouble
+
+
+def _check_replays(workspace: Workspace, summaries: Sequence[Summary]) -> None:
+    from twisted.internet import reactor
+
+    from osint_pipeline.replay.check import check_sample
+
+    ours: Any = reactor
+    check_sample(workspace, [one.run for one in summaries])
+    asyncio.set_event_loop(ours._asyncioEventloop)  # the check had a loop of its own; the reactor's was never closed
 
 
 def _preserved(workspace: Workspace, run: UUID) -> int:

@@ -90,6 +90,7 @@ def rendered_captures(
     *,
     ids: Sequence[UUID] | None = None,
     run: UUID | None = None,
+    since: datetime | None = None,
     share: float = 1.0,
     unchecked: bool = False,
     limit: int | None = None,
@@ -103,6 +104,7 @@ def rendered_captures(
         exists().where(records.c.capture_id == captures.c.id, records.c.url.like("urn:dom:%")),
         captures.c.id.in_(ids) if ids is not None else true(),
         captures.c.run_id == run if run is not None else true(),
+        captures.c.captured_at >= since if since is not None else true(),
         _not_checked() if unchecked else true(),
     ]
     query = select(captures.c.id, captures.c.run_id, captures.c.url, captures.c.captured_at).where(*conditions)

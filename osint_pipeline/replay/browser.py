@@ -14,13 +14,14 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, Dialog, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
-from osint_pipeline.fetch.browser import FLAGS, LAUNCH_SECONDS, BrowserMissing
 from osint_pipeline.fetch.hand import Hand
 from osint_pipeline.fetch.look import picture_of
 from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS
 from osint_pipeline.replay.again import Again, do_again
 from osint_pipeline.replay.proxy import ReplayProxy
 
+LAUNCH_SECONDS = 60.0  # 0.4 s on an idle machine, above 10 s on one with ten times more to do than it can
+IDLE = "() => new Promise(done => requestIdleCallback(() => done(), {timeout: 2000}))"
 T = TypeVar("T")
 
 
@@ -139,8 +140,13 @@ class _Looking:
         return View(html=html, text=text or "", picture=picture, trouble=tuple(self.trouble))
 
     async def _quiet(self) -> None:
-        while (silent := self.proxy.quiet_seconds()) < QUIET_SECONDS:
-            await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
+        """Wait until nothing is asked, and the page's scripts have nothing to do that they may ask something after."""
+        while True:
+            while (silent := self.proxy.quiet_seconds()) < QUIET_SECONDS:
+                await asyncio.sleep(max(0.02, QUIET_SECONDS - silent))
+            await self.page.evaluate(IDLE)
+            if self.proxy.quiet_seconds() >= QUIET_SECONDS:
+                return
 
     async def _step(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
         try:

@@ -59,14 +59,26 @@ def check_replays(
 
 def check_sample(workspace: Workspace, runs: Sequence[UUID]) -> list[Checked]:
     """Check the share OSINT_REPLAY_SAMPLE of what these runs rendered; what cannot be done is logged, never raised."""
-    share = workspace.service.replay_sample
-    if not share:
+    catalog, share = workspace.catalog, workspace.service.replay_sample
+    return _quietly(
+        workspace,
+        lambda: [one for run in runs for one in rendered_captures(catalog, run=run, share=share, unchecked=True)],
+    )
+
+
+def check_recent(workspace: Workspace, since: datetime, limit: int) -> list[Checked]:
+    """Check the share OSINT_REPLAY_SAMPLE of what was rendered since a moment and was not checked yet; as check_sample()."""
+    catalog, share = workspace.catalog, workspace.service.replay_sample
+    return _quietly(
+        workspace, lambda: rendered_captures(catalog, since=since, share=share, unchecked=True, limit=limit)
+    )
+
+
+def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list[Checked]:
+    if not workspace.service.replay_sample:
         return []
     try:
-        chosen = [
-            one for run in runs for one in rendered_captures(workspace.catalog, run=run, share=share, unchecked=True)
-        ]
-        return check_replays(workspace, chosen)
+        return check_replays(workspace, choose())
     except (UserError, StorageError, OSError) as error:
         log.warning("captures could not be replayed for a check", why=str(error))
         return []
