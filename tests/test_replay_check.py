@@ -294,6 +294,18 @@ class TestShots:
 
 
 @needs_chromium
+def test_without_a_browser_nothing_is_checked_and_it_is_said(place: Place) -> None:
+    place.osint.environ["OSINT_CHROMIUM"] = "/nowhere/chromium"
+    try:
+        assert (
+            "no Chromium at /nowhere/chromium"
+            in place.osint.run("replay", "--check", place.captures["news"], code=2).stderr
+        )
+    finally:
+        del place.osint.environ["OSINT_CHROMIUM"]
+
+
+@needs_chromium
 def test_replay_serves_until_it_is_told_to_stop(place: Place) -> None:
     process = Osint(place.osint.home).start("replay", place.captures["news"], "--json")
     try:

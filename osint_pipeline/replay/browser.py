@@ -55,19 +55,11 @@ class ReplayBrowser:
         self._chromium: Chromium | None = None
 
     async def __aenter__(self) -> Self:
-        playwright = await self._stack.enter_async_context(async_playwright())
-        # not under the data folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
-        home = self._stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
-        )
-        self._chromium = await playwright.chromium.launch(
-            executable_path=find_chromium(self.executable, playwright),
-            headless=self.headless,
-            chromium_sandbox=os.geteuid() != 0,
-            args=[*FLAGS, f"--proxy-server={self.proxy.url}", f"--ignore-certificate-errors-spki-list={self.proxy.certificates.pin}"],
-            env=_environment(home),
-            timeout=LAUNCH_SECONDS * 1000,
-        )  # fmt: skip
+        try:
+            self._chromium = await self._launch()
+        except BaseException:
+            await self._stack.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -75,6 +67,20 @@ class ReplayBrowser:
             with suppress(PlaywrightError):
                 await self._chromium.close()
         await self._stack.aclose()
+
+    async def _launch(self) -> Chromium:
+        playwright = await self._stack.enter_async_context(async_playwright())
+        # not under the data folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
+        home = tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
+        pin = f"--ignore-certificate-errors-spki-list={self.proxy.certificates.pin}"
+        return await playwright.chromium.launch(
+            executable_path=find_chromium(self.executable, playwright),
+            headless=self.headless,
+            chromium_sandbox=os.geteuid() != 0,
+            args=[*FLAGS, f"--proxy-server={self.proxy.url}", pin],
+            env=_environment(self._stack.enter_context(home)),
+            timeout=LAUNCH_SECONDS * 1000,
+        )
 
     @property
     def version(self) -> str:
