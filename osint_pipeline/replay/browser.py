@@ -14,6 +14,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, Dialog, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
+from osint_pipeline.fetch.browser import FLAGS, BrowserMissing
 from osint_pipeline.fetch.hand import Hand
 from osint_pipeline.fetch.look import picture_of
 from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS
