@@ -72,14 +72,16 @@ class ReplayBrowser:
     async def _launch(self) -> Chromium:
         playwright = await self._stack.enter_async_context(async_playwright())
         # not under the data folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
-        home = tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
+        home = self._stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
+        )
         pin = f"--ignore-certificate-errors-spki-list={self.proxy.certificates.pin}"
         return await playwright.chromium.launch(
             executable_path=find_chromium(self.executable, playwright),
             headless=self.headless,
             chromium_sandbox=os.geteuid() != 0,
             args=[*FLAGS, f"--proxy-server={self.proxy.url}", pin],
-            env=_environment(self._stack.enter_context(home)),
+            env=_environment(home),
             timeout=LAUNCH_SECONDS * 1000,
         )
 
