@@ -128,7 +128,7 @@ def test_a_wacz_of_a_capture_replays_in_replaywebpage(tmp_path: Path) -> None:
         shown.locator("#late", has_text="count").wait_for(timeout=60_000)  # what the page's script made of its requests
         text = shown.locator("body").inner_text()
         loaded = shown.locator("body").evaluate("() => [...document.images].map(one => one.naturalWidth)")
-        page.screenshot(path=os.environ.get("OSINT_TEST_SHOT") or tmp_path / "shown.png")
+        page.screenshot(path=tmp_path / "shown.png")
         browser.close()
     differing = [pair for pair in zip(live.split(), text.split(), strict=True) if pair[0] != pair[1]]
     assert [pair[0] for pair in differing] == [

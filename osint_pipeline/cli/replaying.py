@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -89,7 +90,8 @@ def _serve(opened: "Workspace", id_: UUID, port: int, *, open_: bool, json_: boo
                 async with ReplayBrowser(proxy, opened.service.chromium, headless=False) as browser:
                     await browser.open(look)
 
-            asyncio.run(window())
+            with suppress(KeyboardInterrupt):
+                asyncio.run(window())
         else:
             with suppress(KeyboardInterrupt):  # Ctrl-C and SIGTERM are how it ends
                 while True:
@@ -100,9 +102,11 @@ def _serve(opened: "Workspace", id_: UUID, port: int, *, open_: bool, json_: boo
 def _say(proxy: "ReplayProxy", capture: "Rendered", *, json_: bool) -> None:
     """Say how to look at it."""
     from osint_pipeline.fetch.browser import FLAGS
+    from storage.ids import new_id
 
     pin = f"--ignore-certificate-errors-spki-list={proxy.certificates.pin}"
-    command = ["chromium", *FLAGS, f"--proxy-server={proxy.url}", pin, "--user-data-dir=/tmp/osint-replay", capture.url]
+    home = f"--user-data-dir={Path(tempfile.gettempdir()) / f'osint-replay-{new_id()}'}"  # a cache of its own each time
+    command = ["chromium", *FLAGS, f"--proxy-server={proxy.url}", pin, home, capture.url]
     if json_:
         print_json([{"capture": str(capture.id), "url": capture.url, "proxy": proxy.url, "command": command}])
         return
