@@ -24,6 +24,7 @@ from osint_pipeline.replay.alike import most_alike, plain
 from osint_pipeline.replay.certificate import Certificates
 from osint_pipeline.replay.check import check_sample
 from osint_pipeline.replay.compare import resources, score, text_ratio
+from osint_pipeline.replay.live import live_of
 from osint_pipeline.replay.proxy import ReplayProxy, Seen
 from osint_pipeline.replay.recorded import How, Recorded
 from osint_pipeline.workspace import Workspace
@@ -137,6 +138,10 @@ class TestReplays:
         assert (row["missing"], row["unasked"], row["alike"]) == (0, 0, 0)
         assert row["asked"] == row["found"] >= 7
         assert (row["score"], row["bad"], row["detail"]["picture_equal"]) == (1.0, False, True)
+        with place.workspace() as workspace:
+            live = live_of(Recorded(workspace, UUID(place.captures["news"])), place.urls["news"])
+        assert live.text and "яшчэ адзін тэкст xhr" in live.text, "the button was not clicked live"
+        assert live.look.again.behaviours is not None  # and was again
         shown = place.osint.rows("show", place.captures["news"])[0]
         assert shown["replay"]["score"] == 1.0
         assert (

@@ -176,11 +176,11 @@ class Chromium:
 
 async def _launched(playwright: Playwright, launch: Launch, home: Path) -> Handle:
     return await playwright.chromium.launch(
-        executable_path=_find(launch.executable, playwright),
+        executable_path=find_chromium(launch.executable, playwright),
         headless=launch.headless,
         chromium_sandbox=os.geteuid() != 0,
         args=[*FLAGS, f"--proxy-server={launch.proxy}"],
-        env=_environment(home, launch.headless),
+        env=environment(home, launch.headless),
         timeout=0,  # start() holds it to its time
     )
 
@@ -205,7 +205,8 @@ async def _stopped(playwright: Playwright) -> bool:
     return True
 
 
-def _find(executable: Path | None, playwright: Playwright) -> Path:
+def find_chromium(executable: Path | None, playwright: Playwright) -> Path:
+    """Find the Chromium to start: the one that is named, else the first that is there. Raises BrowserMissing."""
     if executable is not None:
         looked_for = [str(executable)]
     else:
@@ -217,7 +218,7 @@ def _find(executable: Path | None, playwright: Playwright) -> Path:
     raise BrowserMissing(tuple(looked_for))
 
 
-def _environment(home: Path, headless: bool) -> dict[str, str | float | bool]:
+def environment(home: Path, headless: bool) -> dict[str, str | float | bool]:
     """Give Chromium nothing of ours: no secret, and a home that goes away with it."""
     names = ("PATH", "LD_LIBRARY_PATH", "FONTCONFIG_PATH", *(() if headless else NEEDED))
     kept = {name: os.environ[name] for name in names if name in os.environ}

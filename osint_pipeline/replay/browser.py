@@ -2,24 +2,24 @@
 
 import asyncio
 import os
-import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import BrowserContext, Dialog, FloatRect, Page, Playwright, async_playwright
+from playwright.async_api import BrowserContext, Dialog, Page, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
-from osint_pipeline.fetch.chromium import FLAGS, LAUNCH_SECONDS, BrowserMissing
-from osint_pipeline.fetch.look import PICTURE_PIXELS
+from osint_pipeline.fetch.chromium import FLAGS, LAUNCH_SECONDS, environment, find_chromium
+from osint_pipeline.fetch.hand import Hand
+from osint_pipeline.fetch.look import picture_of
 from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS
+from osint_pipeline.replay.again import Again, do_again
 from osint_pipeline.replay.proxy import ReplayProxy
 
-SIZE = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
 IDLE = "() => new Promise(done => requestIdleCallback(() => done(), {timeout: 2000}))"
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ class Look:
     width: int = 1280
     height: int = 800
     user_agent: str | None = None
+    again: Again = field(default_factory=Again)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class ReplayBrowser:
             headless=self.headless,
             chromium_sandbox=os.geteuid() != 0,
             args=[*FLAGS, f"--proxy-server={self.proxy.url}", pin],
-            env=_environment(home),
+            env=environment(Path(home), self.headless),
             timeout=LAUNCH_SECONDS * 1000,
         )
 
@@ -88,12 +89,12 @@ class ReplayBrowser:
         return f"Chromium {self._chromium.version}" if self._chromium else ""
 
     async def look(self, look: Look, timeout_seconds: float) -> View:
-        """Load a page as live did, without behaviours, and give what is seen."""
+        """Load a page and do on it what live did, and give what is seen."""
         context = await self._context(look)
         try:
             page = await context.new_page()
             page.on("dialog", _dismiss)
-            return await _Looking(page, self.proxy).view(look.url, timeout_seconds)
+            return await _Looking(page, self.proxy, look).view(timeout_seconds)
         finally:
             with suppress(PlaywrightError, TimeoutError):
                 async with asyncio.timeout(STEP_SECONDS):
@@ -120,21 +121,24 @@ class ReplayBrowser:
 
 
 class _Looking:
-    def __init__(self, page: Page, proxy: ReplayProxy) -> None:
-        self.page, self.proxy = page, proxy
-        self.trouble: list[str] = []
+    def __init__(self, page: Page, proxy: ReplayProxy, look: Look) -> None:
+        self.page, self.proxy, self.look = page, proxy, look
+        self.trouble: list[str] = [look.again.trouble] if look.again.trouble else []
 
-    async def view(self, url: str, timeout_seconds: float) -> View:
+    async def view(self, timeout_seconds: float) -> View:
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self.page.goto(url, wait_until="load", timeout=0)
+                await self.page.goto(self.look.url, wait_until="load", timeout=0)
                 await self._quiet()
         except TimeoutError:
             self.trouble.append(f"not everything had come after {timeout_seconds:.0f} s")
         except PlaywrightError as error:
             self.trouble.append(error.message.splitlines()[0])
             return View(html=None, text="", picture=None, trouble=tuple(self.trouble))
-        picture = await self._step("picture", self._picture)
+        picture = None
+        if (hand := await self._step("picture", lambda: Hand.of(self.page))) is not None:
+            await do_again(self.look.again, self.page, hand, self.proxy)
+            picture = await self._step("picture", lambda: picture_of(self.page, hand, lambda _: None))
         with suppress(TimeoutError):
             async with asyncio.timeout(3 * QUIET_SECONDS):
                 await self._quiet()
@@ -151,12 +155,6 @@ class _Looking:
             if self.proxy.quiet_seconds() >= QUIET_SECONDS:
                 return
 
-    async def _picture(self) -> bytes:
-        wide, tall = await self.page.evaluate(SIZE)
-        width = (self.page.viewport_size or {"width": wide})["width"]
-        clip: FloatRect = {"x": 0, "y": 0, "width": width, "height": max(1, min(tall, PICTURE_PIXELS))}
-        return await self.page.screenshot(full_page=True, clip=clip, timeout=STEP_SECONDS * 1000)
-
     async def _step(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
         try:
             async with asyncio.timeout(STEP_SECONDS):
@@ -169,31 +167,3 @@ class _Looking:
 async def _dismiss(dialog: Dialog) -> None:
     with suppress(PlaywrightError):  # the page may have gone on
         await dialog.dismiss()
-
-
-def find_chromium(executable: Path | None, playwright: Playwright) -> Path:
-    """Find the executable: the one that the settings name, Playwright's own, the system's. Raises BrowserMissing."""
-    if executable is not None:
-        looked_for = [str(executable)]
-    else:
-        found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-        looked_for = [playwright.chromium.executable_path, *(path for path in found if path)]
-    for path in looked_for:
-        if Path(path).is_file():
-            return Path(path)
-    raise BrowserMissing(tuple(looked_for))
-
-
-def _environment(home: str) -> dict[str, str | float | bool]:
-    """Give Chromium nothing of ours: no secret, and a home that goes away with us."""
-    names = (
-        "PATH",
-        "LD_LIBRARY_PATH",
-        "DISPLAY",
-        "XAUTHORITY",
-        "WAYLAND_DISPLAY",
-        "XDG_RUNTIME_DIR",
-        "FONTCONFIG_PATH",
-    )
-    kept = {name: os.environ[name] for name in names if name in os.environ}
-    return {**kept, "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", "TZ": "UTC"}

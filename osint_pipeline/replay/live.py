@@ -2,9 +2,10 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from osint_pipeline.replay.again import again_of
 from osint_pipeline.replay.alike import plain
 from osint_pipeline.replay.browser import Look
 from osint_pipeline.replay.recorded import Recorded
@@ -42,7 +43,7 @@ def live_of(recorded: Recorded, url: str) -> Live:
     }
     html, text = _read(recorded, made.get("dom")), _read(recorded, made.get("text"))
     return Live(
-        look=_look(info, url),
+        look=replace(_look(info, url), again=again_of(info, recorded.workspace.service.behaviour_file)),
         html=html.decode("utf-8", "replace") if html is not None else None,
         text=text.decode("utf-8", "replace") if text is not None else None,
         picture=_read(recorded, made.get("screenshot")),
