@@ -154,12 +154,13 @@ class Contenders:
     async def make(self) -> dict[str, Load]:
         plain = await self._plain()
         reader = await self._plain()
-        recording = await self._recording()
+        relayed, recording = await self._relayed()
         ours = Browser(Path(self.executable), GUARD, scratch=self.scratch)
         await self.stack.enter_async_context(ours)
         return {
             "bare load, new context": lambda url: bare(plain, url),
             '`on("response").body()`': lambda url: bare(reader, url, body=True),
+            "bare load through our relay": relayed,
             "our recorder": recording,
             "the same with picture, DOM and text (a whole visit)": lambda url: self._ours(ours, url),
         }
@@ -178,10 +179,10 @@ class Contenders:
         self.stack.push_async_callback(chromium.close)
         return chromium
 
-    async def _recording(self) -> Load:
-        """A bare load through the relay, with the recorder: no picture, no waiting for quiet."""
+    async def _relayed(self) -> tuple[Load, Load]:
+        """Loads through the relay that guards addresses: bare, and with the recorder (no picture, no waiting for quiet)."""
         relay = await self.stack.enter_async_context(Relay(GUARD))
-        chromium = await self._plain(*FLAGS, f"--proxy-server={relay.url}")
+        plain, chromium = [await self._plain(*FLAGS, f"--proxy-server={relay.url}") for _ in range(2)]
         link = await Link.open(chromium)
         await link.send("Target.setAutoAttach", ATTACH)
 
@@ -198,7 +199,7 @@ class Contenders:
                 await recorder.finish(Truncated.DISCONNECT)
                 return told
 
-        return load
+        return lambda url: bare(plain, url), load
 
     async def _ours(self, browser: Browser, url: str) -> float | None:
         page = await browser.fetch(url, new_id(), Nowhere(), timeout_seconds=DONE_SECONDS, limit_bytes=LIMIT_BYTES)

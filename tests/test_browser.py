@@ -242,7 +242,7 @@ class TestFaults:
 
     def test_a_page_that_never_answers_is_a_failure_with_an_exchange(self, lab):
         with browsersite.running() as site:
-            rendered, kept = lab.fetch(site.url + "/hang", timeout_seconds=1)
+            rendered, kept = lab.fetch(site.url + "/hang", timeout_seconds=2)
         assert (rendered.failure, rendered.status, rendered.main) == ("timed out", None, None)
         assert [one.url for one, _ in kept.exchanges] == [f"{site.url}/hang"]
 

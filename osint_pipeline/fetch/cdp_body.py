@@ -22,6 +22,7 @@ READ_WHOLE = ("text/", "image/", "font/", "application/json", "application/javas
 WHOLE_BYTES = 4 << 20  # a longer answer is copied as the page reads it
 CODED_BYTES = 1 << 20  # the same for one that has still to be decompressed
 TOLD_SECONDS = 2.0  # how long a pause waits to be told of its own request: a busy page tells late
+RECALL_SECONDS = 20.0
 MEMORY_BYTES = 1 << 20  # a longer body waits in a scratch file
 
 
@@ -61,11 +62,14 @@ class Bodies:
     async def recall(self, session: str, flight: Flight, hop: Hop) -> None:
         """Give a hop that was not paused its body, from what the browser kept for the page's `session`."""
         try:
-            answer = await self.link.send("Network.getResponseBody", {"requestId": flight.key}, session)
+            async with asyncio.timeout(RECALL_SECONDS):
+                answer = await self.link.send("Network.getResponseBody", {"requestId": flight.key}, session)
         except LinkFailed as error:
             if hop.body is None:
                 self.cut(hop, Truncated.DISCONNECT if flight.broke else Truncated.UNSPECIFIED, flight.broke or error.why)  # fmt: skip
             return
+        except TimeoutError:
+            return self.cut(hop, Truncated.TIME, f"the browser did not give it within {RECALL_SECONDS:.0f} s")
         self.used_bytes -= hop.body_bytes  # a copy that was not whole
         self._take(hop, _decoded(answer))
         hop.how = "recalled"
@@ -116,9 +120,11 @@ class Bodies:
         key = hop.record_id.hex
         self._taps[key], self._early[key] = path, []
         try:
-            got = await self.link.send("Network.streamResourceContent", {"requestId": flight.key}, session)
-        except LinkFailed:
-            del self._taps[key], self._early[key]
+            async with asyncio.timeout(RECALL_SECONDS):
+                got = await self.link.send("Network.streamResourceContent", {"requestId": flight.key}, session)
+        except (LinkFailed, TimeoutError):
+            self._taps.pop(key, None)
+            self._early.pop(key, None)
             path.unlink()
             return False
         if key not in self._taps:  # it has ended meanwhile

@@ -1,5 +1,6 @@
 """Keeps the certificate chain of each TLS server once: as PEM, leaf first (RFC 8555 9.1)."""
 
+import asyncio
 import base64
 import textwrap
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from uuid import UUID
 from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
 from storage.exchange import Resource
 
+READ_SECONDS = 10.0
 MEDIA_TYPE = "application/pem-certificate-chain"
 
 
@@ -37,9 +39,10 @@ class Certificates:
     async def read(self, origin: str, session: str) -> None:
         """Ask the browser for the chain of an origin; say so where it gives none."""
         try:
-            got = await self.link.send("Network.getCertificate", {"origin": origin}, session)
-        except LinkFailed as error:
-            got = {"tableNames": [], "why": error.why}
+            async with asyncio.timeout(READ_SECONDS):
+                got = await self.link.send("Network.getCertificate", {"origin": origin}, session)
+        except (LinkFailed, TimeoutError) as error:
+            got = {"tableNames": [], "why": str(error) or "no answer"}
         if not got["tableNames"]:
             self.omit(f"{origin}: its certificate chain is not kept ({got.get('why', 'the browser gave none')})")
             return
