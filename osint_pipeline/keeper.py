@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from osint_pipeline.alerts import look
 from osint_pipeline.backup import back_up, is_due
@@ -22,6 +22,7 @@ log = logger(__name__)
 
 SAY_SECONDS = 10.0
 BACKUP_SECONDS = 600.0  # between two looks at how old the newest backup is
+REPLAYED_WITHIN, REPLAYED_AT_ONCE = timedelta(days=1), 20  # captures that one look at them checks
 LONGEST_SECONDS = 300.0  # between two attempts to reach a store that is away
 
 
@@ -103,6 +104,11 @@ class Keeper:
         """Look whether something is wrong, and tell people."""
         await asyncio.to_thread(self._quietly, self._alert)
 
+    async def replay(self) -> None:
+        """Replay a share of what browsers rendered, and compare."""
+        if self.service.replay_sample:
+            await asyncio.to_thread(self._quietly, self._replay)
+
     async def _back_up(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self.backup_error = await asyncio.to_thread(self._quietly, self._make_backup)
@@ -167,3 +173,8 @@ class Keeper:
 
     def _alert(self, workspace: Workspace) -> None:
         look(workspace)
+
+    def _replay(self, workspace: Workspace) -> None:
+        from osint_pipeline.replay.check import check_recent
+
+        check_recent(workspace, datetime.now(UTC) - REPLAYED_WITHIN, REPLAYED_AT_ONCE)

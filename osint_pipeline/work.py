@@ -32,7 +32,7 @@ CRAWL, CLOCK = "crawl", "clock"  # the queues: one job for each host that has vi
 QUEUES = (CRAWL, CLOCK)
 TICK_SECONDS = 5.0
 TICK_LEAST_SECONDS = 0.2  # between two looks where something falls due all the time
-ALERTS, DAILY = "* * * * * 30", "17 3 * * * 0"  # cron with seconds, last
+ALERTS, REPLAYS, DAILY = "* * * * * 30", "*/10 * * * * 45", "17 3 * * * 0"  # cron with seconds, last
 OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED, LOST)  # ends that say nothing against the visit
 OURS_AGAIN = timedelta(seconds=60)  # before a visit is made again that such an end cut short
 CLOCKS = 3  # jobs of the clock at once: a long one keeps the ticks from nothing
@@ -160,6 +160,11 @@ class Worker:
         @app.task(name="alerts", queue=CLOCK, queueing_lock="alerts")
         async def alerts(timestamp: int) -> None:
             await self.keeper.alert()
+
+        @app.periodic(cron=REPLAYS, periodic_id="replays")
+        @app.task(name="replays", queue=CLOCK, queueing_lock="replays", lock="replays")
+        async def replays(timestamp: int) -> None:
+            await self.keeper.replay()
 
         @app.periodic(cron=DAILY, periodic_id="daily")
         @app.task(name="daily", queue=CLOCK, queueing_lock="daily")

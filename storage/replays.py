@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Connection, exists, func, select, true
 from storage.catalog import Catalog
 from storage.copying import storable_json
 from storage.ids import new_id
-from storage.rows import CaptureKind
-from storage.schema import captures, records, replays
+from storage.rows import CaptureKind, WarcState
+from storage.schema import captures, records, replays, warc_files
 
 _RANDOM = 1 << 62  # the last bits of an id, behind its variant, are random (RFC 9562 5.7)
 
@@ -93,11 +93,13 @@ def rendered_captures(
     since: datetime | None = None,
     share: float = 1.0,
     unchecked: bool = False,
+    preserved: bool = False,
     limit: int | None = None,
 ) -> list[Rendered]:
     """List captures that were made by the browser and keep the DOM that it saw, oldest first; those that fit all that is given.
 
-    `share` takes this share of all, the same ones each time: by the random half of their ids.
+    `share` takes this share of all, the same ones each time: by the random half of their ids. `preserved`: those whose
+    records any machine can read from the store.
     """
     conditions = [
         captures.c.kind == CaptureKind.RENDERED,
@@ -106,6 +108,7 @@ def rendered_captures(
         captures.c.run_id == run if run is not None else true(),
         captures.c.captured_at >= since if since is not None else true(),
         _not_checked() if unchecked else true(),
+        _in_the_store() if preserved else true(),
     ]
     query = select(captures.c.id, captures.c.run_id, captures.c.url, captures.c.captured_at).where(*conditions)
     with catalog.begin() as connection:
@@ -123,3 +126,12 @@ def count_replays(connection: Connection, since: datetime) -> ReplayCounts:
 
 def _not_checked() -> ColumnElement[bool]:
     return ~exists().where(replays.c.capture_id == captures.c.id)
+
+
+def _in_the_store() -> ColumnElement[bool]:
+    elsewhere = exists().where(
+        records.c.capture_id == captures.c.id,
+        records.c.warc == warc_files.c.name,
+        warc_files.c.state != WarcState.PRESERVED,
+    )
+    return ~elsewhere

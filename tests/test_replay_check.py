@@ -10,6 +10,7 @@ import ssl
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sqlalchemy import text
 
 from osint_pipeline.replay.alike import most_alike, plain
 from osint_pipeline.replay.certificate import Certificates
-from osint_pipeline.replay.check import check_sample
+from osint_pipeline.replay.check import check_recent, check_sample
 from osint_pipeline.replay.compare import resources, score, text_ratio
 from osint_pipeline.replay.live import live_of
 from osint_pipeline.replay.proxy import ReplayProxy, Seen
@@ -153,6 +154,13 @@ class TestReplays:
         place.osint.environ["OSINT_REPLAY_SAMPLE"] = "1"  # what a run's own sample does
         with place.workspace() as workspace, workspace.catalog.begin() as connection:
             run = connection.scalar(text(f"SELECT run_id FROM captures WHERE id = '{place.captures['secure']}'"))
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        place.change("UPDATE warc_files SET state = 'sealed' WHERE state = 'preserved'")
+        try:
+            with place.workspace() as workspace:
+                assert check_recent(workspace, yesterday, 1) == []  # another machine could not read it yet
+        finally:
+            place.change("UPDATE warc_files SET state = 'preserved'")
         with place.workspace() as workspace:
             (done,) = check_sample(workspace, [run])
             assert check_sample(workspace, [run]) == []  # it was checked

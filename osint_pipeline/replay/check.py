@@ -67,11 +67,16 @@ def check_sample(workspace: Workspace, runs: Sequence[UUID]) -> list[Checked]:
 
 
 def check_recent(workspace: Workspace, since: datetime, limit: int) -> list[Checked]:
-    """Check the share OSINT_REPLAY_SAMPLE of what was rendered since a moment and was not checked yet; as check_sample()."""
+    """Check the share OSINT_REPLAY_SAMPLE of what was rendered since a moment, is in the store and was not checked yet.
+
+    As check_sample().
+    """
     catalog, share = workspace.catalog, workspace.service.replay_sample
-    return _quietly(
-        workspace, lambda: rendered_captures(catalog, since=since, share=share, unchecked=True, limit=limit)
-    )
+
+    def choose() -> list[Rendered]:
+        return rendered_captures(catalog, since=since, share=share, unchecked=True, preserved=True, limit=limit)
+
+    return _quietly(workspace, choose)
 
 
 def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list[Checked]:
