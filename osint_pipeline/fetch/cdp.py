@@ -339,8 +339,9 @@ class Recorder:
         return next((one for one in self.relay.refused[self._refused :] if one.host.lower() == host), None)
 
     def _why_not_dialled(self, url: str) -> str:
-        host = (urlsplit(url).hostname or "").lower()
-        found = [one for one in self.relay.failed[self._failed :] if one.host.lower() == host]
+        parts = urlsplit(url)
+        place = ((parts.hostname or "").lower(), parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80))
+        found = [one for one in self.relay.failed[self._failed :] if (one.host.lower(), one.port) == place]
         return f" ({found[-1].why})" if found else ""
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> None:
