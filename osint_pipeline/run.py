@@ -149,7 +149,14 @@ class Run:
     def _make_walls(self) -> Walls:
         exit = self.way.exit and (self.way.exit.name or "proxy")
         hours = self.workspace.service.wall_hours
-        return Walls(self.workspace.catalog, self.source_id, exit=exit or "direct", now=self.started_at, hours=hours)
+        return Walls(
+            self.workspace.catalog,
+            self.source_id,
+            exit=exit or "direct",
+            now=self.started_at,
+            hours=hours,
+            identity=self.detail["identity"],
+        )
 
     def _begin(self, row: RunRow) -> None:
         try:

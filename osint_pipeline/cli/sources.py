@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -176,6 +177,26 @@ def run(names: tuple[str, ...], json_: bool) -> int:
     else:
         for one, visit in asked:
             click.echo(f"{one.source.slug}: " + (f"visit {visit} is due now" if visit else "is due already"))
+    return Exit.COMPLETE
+
+
+@source.command(
+    "clear-walls",
+    help="Forget that a host refused the browser: its pages are tried again at the next visit, not after OSINT_WALL_HOURS.",
+)
+@click.argument("host")
+@as_json
+def clear_walls(host: str, json_: bool) -> int:
+    from osint_pipeline.source import host_of
+    from storage.walls import clear_walls as forget
+
+    name = host_of(host if "://" in host else f"https://{host}")
+    with workspace() as opened:
+        gone = forget(opened.catalog, name, datetime.now(UTC))
+    if json_:
+        print_json([{"host": name, "cleared": gone}])
+    else:
+        click.echo(f"{name}: {gone} cleared; the browser tries its pages again at the next visit")
     return Exit.COMPLETE
 
 
