@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from osint_pipeline.credentials import MOST_SECRETS, secrets_in
 from osint_pipeline.errors import UserError
 from osint_pipeline.identity_names import NAME, check_name
 from osint_pipeline.keys import Signer
@@ -18,7 +18,6 @@ from storage.ids import new_id
 from storage.watched import list_watched
 
 LIMIT_BYTES = 4 << 20  # a storage state of a browser that was used for months has some hundred kilobytes
-SHORTEST_SECRET = 8  # letters: a shorter value stands in too much that is no secret
 _SUFFIX = ".sealed"
 
 
@@ -31,9 +30,8 @@ class Identity:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """Values that must stand in no record, as they are and as a URL holds them."""
-        found = {one for one in _values(self.state) if len(one) >= SHORTEST_SECRET}
-        return frozenset(found | {quote(one, safe="") for one in found})
+        """Values that must stand in no record."""
+        return _secrets(self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +133,8 @@ def _check(data: bytes) -> dict[str, Any]:
             raise UserError(f"cookie {number} lacks a name, value, domain or path", advice)
     if not isinstance(told.get("origins", []), list) or not all(map(_is_origin, told.get("origins", []))):
         raise UserError("the file's origins are not as they should be", advice)
+    if len(_secrets(told)) > MOST_SECRETS:
+        raise UserError(f"more than {MOST_SECRETS} secrets in it", "log in to the one site in a fresh profile")
     return told
 
 
@@ -144,9 +144,7 @@ def _is_origin(one: Any) -> bool:
     return whole and all(isinstance(item, dict) and isinstance(item.get("value"), str) for item in items or ())
 
 
-def _values(state: Mapping[str, Any]) -> Iterator[str]:
-    for cookie in state["cookies"]:
-        yield cookie["value"]
-    for origin in state.get("origins", ()):
-        for item in origin.get("localStorage", ()):
-            yield item["value"]
+def _secrets(state: Mapping[str, Any]) -> frozenset[str]:
+    cookies = [one["value"] for one in state["cookies"]]
+    stored = [[item["value"] for item in one.get("localStorage", ())] for one in state.get("origins", ())]
+    return secrets_in([cookies, stored, [one.get("indexedDB") for one in state.get("origins", ())]])

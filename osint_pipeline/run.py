@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from osint_pipeline.conditions import Conditions, Given
+from osint_pipeline.credentials import Words
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.errors import for_the_archive
 from osint_pipeline.fetch.redacting import Redacting
@@ -311,7 +312,7 @@ class Run:
     @cached_property
     def browser_sink(self) -> Sink:
         """What the browser gives its records to: nothing of the source's identity passes. Raises UserError as `identity`."""
-        return Redacting(self.recorder, self.identity.secrets) if self.identity else self.recorder
+        return Redacting(self.recorder, Words(self.identity.secrets)) if self.identity else self.recorder
 
     def flush(self) -> None:
         """Sync and commit; see Recorder.flush."""
