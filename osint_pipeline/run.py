@@ -314,6 +314,12 @@ class Run:
         """What the browser gives its records to: nothing of the source's identity passes. Raises UserError as `identity`."""
         return Redacting(self.recorder, Words(self.identity.secrets)) if self.identity else self.recorder
 
+    @property
+    def identity_used(self) -> bool:
+        """Whether the browser has asked for something with the source's identity."""
+        sink = self.__dict__.get("browser_sink")  # to ask for it would open the identity
+        return isinstance(sink, Redacting) and sink.used
+
     def flush(self) -> None:
         """Sync and commit; see Recorder.flush."""
         self.recorder.flush()
@@ -338,7 +344,7 @@ class Run:
         ended = self._how_it_ended(reason, limit)
         whole = told = False
         with self._noting():
-            self.journal.end(ended, {**self.detail, "edited": self.tally.edited})
+            self.journal.end(ended, self._detail_at_end())
             whole = self.recorder.settled
         with self._noting():
             self.warcs.seal(whole)
@@ -388,10 +394,14 @@ class Run:
         """End the run in the catalogue: by the journal's entry, or without one where nothing can be written any more."""
         if self.journal.waits:
             self.journal.tell()
-        detail = {**self.detail, "edited": self.tally.edited}
+        detail = self._detail_at_end()
         self.workspace.catalog.end_run(
             self.id, ended.outcome, ended.counters, ended_at=ended.ended_at, reason=ended.reason, detail=detail
         )
+
+    def _detail_at_end(self) -> dict[str, Any]:
+        told = {**self.detail, "edited": self.tally.edited}
+        return told | ({"identity_used": self.identity_used} if self.source.identity else {})
 
     def _commit_the_rest(self) -> None:
         """Commit the last captures; what fails is noted."""

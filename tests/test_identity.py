@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,22 @@ SESSION, TOKEN, TURNED = "s3ss10n-of-the-identity", "t0ken-in-local-storage", "t
 MARKED = 'vk1.a/Ab&Cd"Ab=1234f-_<ab'  # with every letter that is written otherwise somewhere
 PROSE = "<p>" + "Сёння ў Вярхоўску затрымалі траіх рабочых, кажуць сведкі падзеі. " * 8 + "</p>"
 LOGIN = "<html><head><title>Увайдзіце</title></head><body><h1>Увайдзіце на сайт</h1></body></html>"
-SEEN = f"""<html><head><title>Сцяна</title></head><body><article><h1>Сцяна</h1>{PROSE}</article>
-<script>fetch("/api", {{method: "POST", headers: {{Authorization: "Bearer " + localStorage.token, "X-Own": localStorage.token}},
+SEEN = f"""<html><head><title>Сцяна</title></head><body><article><h1>Сцяна</h1>{PROSE}<p id="key">Ключ: </p></article>
+<script>const held = JSON.parse(localStorage.vk).access_token
+document.querySelector("#key").append(held)
+fetch("/api?t=" + encodeURIComponent(held), {{method: "POST", headers: {{Authorization: "Bearer " + localStorage.token, "X-Own": localStorage.token}},
 body: "t=" + localStorage.token}})</script></body></html>"""
 
 
 def state(port: int = 80) -> dict[str, Any]:
     cookie = {"name": "sid", "value": SESSION, "domain": "127.0.0.1", "path": "/", "expires": -1, "httpOnly": True, "secure": False, "sameSite": "Lax"}  # fmt: skip
-    origin = {"origin": f"http://127.0.0.1:{port}", "localStorage": [{"name": "token", "value": TOKEN}]}
+    origin = {
+        "origin": f"http://127.0.0.1:{port}",
+        "localStorage": [
+            {"name": "token", "value": TOKEN},
+            {"name": "vk", "value": json.dumps({"access_token": MARKED})},
+        ],
+    }
     return {"cookies": [cookie], "origins": [origin]}
 
 
@@ -53,12 +62,16 @@ class Wall:
 
     def __call__(self, asked: Asked) -> Answer:
         who = "browser" if "sec-fetch-dest" in asked.headers else "wire"
-        self.asked.append((who, asked.path, asked.headers.get("cookie", "")))
+        self.asked.append((who, asked.path.partition("?")[0], asked.headers.get("cookie", "")))
         if asked.path == "/wall":
             known = f"sid={SESSION}" in asked.headers.get("cookie", "")
             turned = (("Set-Cookie", f"sid2={TURNED}; Path=/; HttpOnly"),)
             return html(SEEN, headers=turned) if known else html(LOGIN)
-        return Answer(body=b"{}", media_type="application/json") if asked.path == "/api" else html("", status=404)
+        return (
+            Answer(body=b"{}", media_type="application/json")
+            if asked.path.startswith("/api?t=vk1")
+            else html("", status=404)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -105,30 +118,63 @@ def test_the_browser_of_its_source_is_known_and_no_record_holds_it(
         assert other["refused"] == 1 and not any(cookie for _, _, cookie in wall.asked), "nor is any other source"
         lost = visitor.visit(environ, f"{serving.url}/wall?lost", "page", render="always", identity="gone")
         assert (lost["outcome"], lost["failed"]) == ("failed", 1)
+        odd = state(serving.port)
+        odd["cookies"][0]["partitionKey"] = "no site"
+        with Workspace(load(environ).service) as opened:
+            identities.add(opened, "odd", json.dumps(odd).encode())
+        odd_run = visitor.visit(environ, f"{serving.url}/wall?odd", "page", render="always", identity="odd")
+        assert odd_run["outcome"] == "failed"
     with Workspace(load(environ).service) as opened, opened.catalog.begin() as connection:
-        told = [row[0] for row in connection.execute(text("SELECT detail -> 'identity' FROM runs ORDER BY started_at"))]
-        reason = connection.scalar(text("SELECT reason FROM captures WHERE state = 'failed'"))
-    assert told == [name_digest("wall-login"), None, name_digest("gone")]
-    assert reason == "the source's named identity cannot be used on this machine"
+        assert str(connection.scalar(text("SELECT text FROM post_versions"))).endswith(
+            "Ключ: " + "x" * len(escape(MARKED, quote=False))
+        )
+        wanted = "SELECT detail -> 'identity', detail -> 'identity_used' FROM runs ORDER BY started_at"
+        told = [tuple(row) for row in connection.execute(text(wanted))]
+        reasons = connection.scalars(
+            text("SELECT DISTINCT reason FROM captures WHERE state = 'failed' ORDER BY 1")
+        ).all()
+    used = [(name_digest("wall-login"), True), (None, None), (name_digest("gone"), False), (name_digest("odd"), False)]
+    assert told == used
+    assert sorted(reasons) == [
+        "Chromium refuses the cookies or storage of the source's named identity",
+        "the source's named identity cannot be used on this machine",
+    ]
 
 
 def check_records(home: Path) -> None:
     """No secret anywhere, and each redaction told in the record that bears its exchange's notes: the response."""
     found, redacted, told, info = 0, set(), {}, ""
+    written, pages, addresses = dict[str, bytes](), list[dict[str, Any]](), list[str]()
     for fields, block in records(home):
         found += 1
         kind = dict(fields)["WARC-Type"]
         sentences = [value for name, value in fields if name == "OSINT-Alteration"]
         told[dict(fields)["WARC-Record-ID"]] = " ".join(one for one in sentences if one.startswith("named identity: "))
-        for secret in (SESSION, TOKEN, TURNED, "wall-login"):
+        for secret in (SESSION, TOKEN, TURNED, "Cd%22Ab", "1234f-_", "wall-login"):
             assert secret.encode() not in block and secret not in str(fields), (fields, secret)
         if b"Cookie: [redacted]" in block or b"sid2=[redacted]" in block or b"Authorization: [redacted]" in block:
             redacted.add((kind, dict(fields).get("WARC-Concurrent-To") or dict(fields)["WARC-Record-ID"]))
         info += block.decode("utf-8", "replace") if kind == "warcinfo" else ""
+        written[dict(fields)["WARC-Record-ID"][10:-1]] = block
+        target = dict(fields).get("WARC-Target-URI", "")
+        if target.startswith("urn:pageinfo:"):
+            pages.append(json.loads(block))
+        elif "/api?" in target:
+            addresses.append(target)
     assert found > 8 and {kind for kind, _ in redacted} == {"request", "response"}
     assert all(f"{kind} head" in told[id_] for kind, id_ in redacted), told
     assert any("in the request body, its length kept" in one for one in told.values()), "the token in what was posted"
-    assert "identity: a named identity was used for pages in the browser" in info
+    (page,) = pages
+    assert len(page["made"]) >= 4
+    for one in page["made"]:
+        assert (one["bytes"], one["sha256"]) == (
+            len(written[one["record"]]),
+            sha256(written[one["record"]]).hexdigest(),
+        )
+    (address,) = set(addresses)
+    assert len(addresses) == 2 and address.endswith("/api?t=" + "x" * len(quote(MARKED, safe="")))
+    assert address in [one["url"] for one in page["resources"]]
+    assert "identity: a named identity is set for pages in the browser" in info
 
 
 class Kept:
@@ -292,7 +338,8 @@ def test_an_identity_is_added_listed_and_removed_and_never_shown(
     inside = Inside(tmp_path / "home", **{name: environ[name] for name in ("OSINT_DATABASE_URL",)})
     file = tmp_path / "state.json"
     file.write_text(json.dumps(state()))
-    inside.run("source", "add", "https://x.example/wall", "--identity", "wall-login", "--later")
+    added = inside.run("source", "add", "https://x.example/wall", "--identity", "wall-login", "--later")
+    assert "no identity wall-login on this machine" in added.stderr
     said = [inside.run("identity", "add", "wall-login", str(file))]
     kept = tmp_path / "home" / "identities" / "wall-login.sealed"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
@@ -310,9 +357,16 @@ def test_an_identity_is_added_listed_and_removed_and_never_shown(
         kept.with_name("other.sealed").rename(kept)
     removed = inside.run("identity", "remove", "wall-login")
     assert f"{slug} still name it" in removed.stderr and not kept.exists()
-    inside.run("source", "edit", slug, "--identity", "none")
+    assert "no identity" in inside.run("source", "edit", slug, "--identity", "another").stderr
+    assert "no identity" not in inside.run("source", "edit", slug, "--identity", "none").stderr
     assert inside.rows("source", "show", slug)[0]["identity"] is None
     inside.run("identity", "remove", "wall-login", code=2)
+
+
+def cookie(**changes: Any) -> str:
+    told = state()
+    told["cookies"][0] |= changes
+    return json.dumps(told)
 
 
 def many(secrets: int) -> str:
@@ -325,11 +379,19 @@ def many(secrets: int) -> str:
     [
         ("Anna B", "{}", "no name of an identity"),
         ("../x", "{}", "no name of an identity"),
-        ("a", SESSION, "the file is no JSON"),
+        ("none", "{}", "takes a source's identity back"),
+        ("a", SESSION, "standard input: it is no JSON"),
         ("a", "[]", "no list called cookies"),
-        ("a", '{"cookies": [{"name": "sid", "value": "secret-of-mine"}]}', "cookie 1 lacks"),
-        ("a", '{"cookies": [], "origins": [{"origin": "https://x"}, 7]}', "origins"),
-        ("a", "[" * 100_000, "the file is no JSON"),
+        ("a", cookie(value=None), "standard input: cookie 1: value must be a text"),
+        ("a", cookie(expires="soon-secret-of-mine"), "cookie 1: expires must be a number: seconds since 1970, or -1"),
+        ("a", cookie(expires=-5), "cookie 1: expires must be a number"),
+        ("a", cookie(sameSite="lax"), "cookie 1: sameSite must be Strict, Lax or None"),
+        ("a", cookie(path="secret-of-mine"), "cookie 1: path must be a text that begins with /"),
+        ("a", cookie(name="__Secure-a"), "cookie 1: secure must be true"),
+        ("a", '{"cookies": [{"name": "sid", "value": "secret-of-mine"}]}', "cookie 1: domain is missing; it must be"),
+        ("a", '{"cookies": [], "origins": [{"origin": "https://x", "localStorage": []}, 7]}', "origin 2: origin must be"),
+        ("a", '{"cookies": [], "origins": [{"origin": "https://x"}]}', "origin 1: localStorage must be a list"),
+        ("a", "[" * 100_000, "it is no JSON"),
         ("a", " " * (5 << 20), "more than 4194304 bytes"),
         ("a", many(501), "more than 500 secrets"),
     ],
