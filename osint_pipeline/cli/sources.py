@@ -100,6 +100,7 @@ def add(urls: tuple[str, ...], later: bool, json_: bool, **given: str | None) ->
     texts = given_options(given)
     with changing() as opened:
         done = list(put(opened, [Wanted(url=url, given=texts) for url in urls], again=True, later=later))
+        _warn_of_identity(opened, texts)
     for one in done:
         if one.what is What.REFUSED:
             click.echo(f"osint: {one.why}", err=True)
@@ -123,8 +124,20 @@ def edit(names: tuple[str, ...], json_: bool, **given: str | None) -> int:
         raise UserError("no option was given", "osint source edit --help lists them")
     with changing() as opened:
         done = change(opened, names, texts)
+        _warn_of_identity(opened, texts)
     _say(done, json_=json_)
     return Exit.COMPLETE
+
+
+def _warn_of_identity(opened: Workspace, texts: Mapping[str, str]) -> None:
+    """Say where the identity that was named is not on this machine; another that visits the source may have it."""
+    from osint_pipeline.identities import is_kept
+    from osint_pipeline.identity_names import CLEARED, NAME
+
+    name = texts.get("identity", "").strip()
+    if name and name != CLEARED and NAME.fullmatch(name) and not is_kept(opened, name):
+        click.echo(f"osint: there is no identity {name} on this machine: pages in the browser fail here", err=True)
+        click.echo(f"       osint identity add {name} FILE adds it", err=True)
 
 
 @source.command(help="Stop visiting sources for a while.")
