@@ -17,6 +17,7 @@ from osint_pipeline.errors import UserError
 from osint_pipeline.fetch.behaving import Behaving, behaving_of
 from osint_pipeline.fetch.behaviours import BehaviourFault, behaviours_of, read_behaviours, shipped
 from osint_pipeline.fetch.browser import Browser
+from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.stage import Bounds
 from settings.service import load
@@ -447,6 +448,33 @@ class TestHostilePages:
         seen, kept = lab.show(body)
         assert "the evidence" in seen.html and "screenshot" in kept.resources and seen.final_url.endswith("/page")
         assert kept.asked.count("/page") == 1 and not set(kept.asked) & {"/other", "/file"}
+
+    @pytest.mark.parametrize("target", ["_blank", "inner"])
+    def test_a_form_that_a_click_sends_elsewhere_is_held_up_and_named(self, lab, target):
+        form = f"<iframe name=inner></iframe><form id=f method=post action=/other target={target}></form>"
+        seen, kept = lab.show(f'<p>the evidence</p>{form}<button onclick="f.submit()">Show more</button>')
+        assert "the evidence" in seen.html and "/other" not in kept.asked
+        (step,) = kept.steps("show-more")
+        assert step["ended"].startswith("it wanted to send POST http") and step["ended"].endswith("/other, which was not let out")  # fmt: skip
+
+    def test_a_form_that_a_playing_sound_sends_is_held_up_and_named(self, lab):
+        form = "<form id=f method=post action=/other target=_blank></form>"
+        _, kept = lab.show(f"<audio preload=none src=/tone.wav onplay='f.submit()'></audio>{form}", only="play-media", media_seconds=2)  # fmt: skip
+        assert "/other" not in kept.asked
+        assert "it wanted to send POST http" in kept.steps("play-media")[0]["ended"]
+
+    def test_a_button_that_leads_away_again_and_again_leads_nowhere_while_the_page_is_left(self, lab, monkeypatch):
+        leave = Recorder.leave
+
+        async def slowly(recorder: Recorder) -> None:
+            await asyncio.sleep(0.6)  # as where a body is still coming
+            await leave(recorder)
+
+        monkeypatch.setattr(Recorder, "leave", slowly)
+        body = "<p>the evidence</p><button onclick=\"setInterval(() => location = '/other', 150)\">Show more</button>"
+        seen, kept = lab.show(body, only="show-more")
+        assert "the evidence" in seen.html and "/other" not in kept.asked
+        assert kept.steps("show-more")[0]["ended"].endswith("/other, which was not let out")
 
     def test_a_button_that_waits_for_ever_leaves_what_was_there_before(self, lab, monkeypatch):
         monkeypatch.setattr("osint_pipeline.fetch.stage.CLICK_SECONDS", 1.0)

@@ -62,6 +62,7 @@ class Site:
             "/login": html(LOGIN),
             "/private": html(f"<html><body><div id=root></div>{LATER}</body></html>"),
             "/plain": html(ARTICLE),
+            "/file": html(ARTICLE, headers=(("Content-Disposition", "attachment"),)),
         }
         return pages.get(path, html("<h1>Старонка не знойдзена</h1>", status=404))
 
@@ -141,6 +142,11 @@ def test_always_renders_and_plain_pages_are_not_rendered_by_auto(place: Place) -
     assert (run["outcome"], place.who("/plain"), place.started) == ("complete", ["browser"], 1)
     run = place.visit("/plain")
     assert (run["outcome"], place.who("/plain"), place.started) == ("complete", ["wire"], 0)
+
+
+def test_an_answer_that_the_browser_does_not_open_is_no_captured_page(place: Place) -> None:
+    place.visit("/file", render="always")
+    assert place.captures() == [("rendered", "failed", None)]
 
 
 def test_a_challenge_is_loaded_once_by_the_browser_and_not_again_within_the_time(place: Place) -> None:

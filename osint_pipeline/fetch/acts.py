@@ -143,6 +143,7 @@ async def _unseen(stage: Stage, rule: Reveal, since: float) -> int:
 
 async def play(stage: Stage, rule: Play, _: str) -> None:
     """Play what stands still, without sound, until its bytes have come or for a bound of seconds."""
+    held = len(stage.recorder.held)
     if not (count := await stage.call("play", rule.media, stage.bounds.media, gesture=True)):
         return
     with stage.step(rule.name, "played without sound") as step:
@@ -156,3 +157,5 @@ async def play(stage: Stage, rule: Play, _: str) -> None:
         )
         if state["failed"]:
             step.ended += f"; {state['failed']} cannot be played"
+        if sent := stage.recorder.held[held:]:
+            step.ended += f"; it wanted to send {', '.join(sent)}, which was not let out"

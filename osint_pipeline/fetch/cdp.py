@@ -62,6 +62,7 @@ class Recorder:
         self.resources: list[dict[str, Any]] = []
         self.omissions: list[str] = []
         self.alterations: list[str] = []
+        self.held: list[str] = []  # documents that were not let out, since `hold`
         self.targets = Targets(link, block, self.omit)
         self.bodies = Bodies(link, folder, limit_bytes, self.omit)
         self.sockets = Sockets(folder, self.bodies.take, self.omit)
@@ -109,6 +110,10 @@ class Recorder:
         """Say once that something is missing from the capture."""
         if what not in self.omissions:
             self.omissions.append(what)
+
+    async def hold(self) -> bool:
+        """Let out no form from now on, in any frame, and nothing for a window that opens; False where that cannot be had."""
+        return await self.targets.hold(every_answer=self._pauses_all)
 
     @property
     def quiet_seconds(self) -> float:
@@ -290,6 +295,12 @@ class Recorder:
         if any(fnmatch.fnmatchcase(request["url"], pattern) for pattern in self.block):
             self.alterations.append(f"{request['url']}: blocked, the request was not sent")
             return "Fetch.failRequest", {"errorReason": "BlockedByClient"}
+        if self.targets.holds and params.get("resourceType") == "Document" and (request["method"] != "GET" or session in self.targets.windows):  # fmt: skip
+            self.held.append(f"{request['method']} {request['url']}")
+            self.alterations.append(
+                f"{self.held[-1]}: a document asked for after a click or gesture of ours, not let out"
+            )
+            return "Fetch.failRequest", {"errorReason": "Aborted"}
         if self._leaving and flight.heard_first("begun", "fetch"):
             flight.left, flight.url, flight.method = True, request["url"], request["method"]
             flight.kind, flight.request_headers = params.get("resourceType", ""), request["headers"]

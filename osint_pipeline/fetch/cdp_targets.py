@@ -35,6 +35,8 @@ class Targets:
         self.link, self.block, self.omit = link, block, omit
         self.ready = asyncio.Event()
         self.page = self.main = ""
+        self.windows: set[str] = set()  # sessions of what the page opened
+        self.holds = False  # whether a form is held up before it is sent
         self._sessions: dict[str, str] = {}  # with a Fetch domain of their own, and their kind
 
     def attach(self, session: str, target: Answer) -> list[asyncio.Future[Answer]]:
@@ -44,6 +46,8 @@ class Targets:
             self.omit(f"{target['url']}: the browser's own later check for a newer version of it is not recorded")
         if kind == "page" and not self.main:
             self.page, self.main = session, target["targetId"]
+        elif kind == "page":
+            self.windows.add(session)
         # Nothing is awaited before the last command: a waiting service worker would stay stuck.
         room = {"maxTotalBufferSize": TOTAL_BYTES, "maxResourceBufferSize": RESOURCE_BYTES}
         sent = [self.link.send("Network.enable", {}, session), self.link.send("Network.configureDurableMessages", room, session)]  # fmt: skip
@@ -72,6 +76,18 @@ class Targets:
         patterns = [*self._blocked(), *({"urlPattern": "*", "requestStage": stage} for stage in stages)]
         return [self.link.send("Fetch.enable", {"patterns": patterns}, session) for session in self._sessions]
 
+    async def hold(self, *, every_answer: bool) -> bool:
+        """Pause from now on every document that is asked for, in every session; False where one of them does not take it."""
+        if self.holds:
+            return True
+        self.holds = True
+        kinds = dict.fromkeys(self._sessions, "") if every_answer else dict(self._sessions)
+        sent = {session: self.link.send("Fetch.enable", {"patterns": self._patterns(kind)}, session) for session, kind in kinds.items()}  # fmt: skip
+        outcomes = await asyncio.gather(*sent.values(), return_exceptions=True)
+        refused = [session for session, one in zip(sent, outcomes, strict=True) if isinstance(one, LinkFailed)]
+        self.holds = not any(session in self._sessions for session in refused)  # one that has gone sends nothing
+        return self.holds
+
     def _patterns(self, kind: str) -> list[dict[str, str]]:
         if kind not in LET_BY:
             return [*self._blocked(), {"urlPattern": "*", "requestStage": "Response"}]
@@ -79,4 +95,6 @@ class Targets:
         return [*self._blocked(), *paused]
 
     def _blocked(self) -> list[dict[str, str]]:
-        return [{"urlPattern": pattern, "requestStage": "Request"} for pattern in self.block]
+        documents = {"urlPattern": "*", "resourceType": "Document", "requestStage": "Request"}
+        held = [documents] if self.holds else []
+        return [*held, *({"urlPattern": pattern, "requestStage": "Request"} for pattern in self.block)]

@@ -82,10 +82,6 @@ class Hand:
             self.clicked = True
         await self.page.mouse.click(x, y)
 
-    def let_go(self) -> None:
-        """Watch no longer where the page goes."""
-        self._frame = ""
-
     async def free(self) -> None:
         """End what the page's scripts are in the middle of, so that the page answers again."""
         await self._send("Runtime.terminateExecution")

@@ -83,7 +83,7 @@ class Stage:
     @property
     def away(self) -> bool:
         """Whether the page went, or wanted to go, elsewhere, or is lost: nothing more is clicked then."""
-        return self.busy or bool(self.hand.stopped) or self.gone
+        return self.busy or bool(self.hand.stopped) or bool(self.recorder.held) or self.gone
 
     @property
     def gone(self) -> bool:
@@ -129,6 +129,8 @@ class Stage:
         call = asyncio.timeout(CALL_SECONDS)
         try:
             async with call:
+                if gesture and not await self.recorder.hold():
+                    raise HandFailed(method, "forms that the page may send by it could not be held up")
                 return await self.hand.call(method, *given, gesture=gesture)
         except TimeoutError:
             if not call.expired():
@@ -173,6 +175,9 @@ class Stage:
             return False
         if not await self.keep(takes):
             step.ended = "not clicked: what the page was made from is not kept yet"
+            return False
+        if not await self.recorder.hold():
+            step.ended = "not clicked: forms that the page may send by it could not be held up"
             return False
         before, since = await self.call("ready", ask["known"]), self.now()
         self.clicks, step.times = self.clicks + 1, 1
@@ -230,6 +235,8 @@ class Stage:
             return f"the page went to {self.hand.left_for}"
         if self.hand.stopped:
             return f"it wanted to lead to {self.hand.stopped[-1]}, which was not let out"
+        if self.recorder.held:
+            return f"it wanted to send {self.recorder.held[-1]}, which was not let out"
         return "the page changed" if changed else "nothing changed"
 
 

@@ -177,7 +177,6 @@ class Visit:
             self.recorder.omit(f"screenshot: the page went to {hand.left_for}")
         else:
             await self._look_closely(page, hand)
-        hand.let_go()
         self.looked = True
         if self._before and self._wiped(self._before):
             self.recorder.omit(

@@ -47,10 +47,15 @@ async def do_again(again: Again, page: Page, hand: Hand, proxy: ReplayProxy) -> 
 
 
 class _Listener:
-    """What a stage asks of the recorder: how long nothing came."""
+    """What a stage asks of the recorder: how long nothing came. Nothing is held up, there is nobody to send it to."""
 
     def __init__(self, proxy: ReplayProxy) -> None:
         self._proxy = proxy
+        self.held: list[str] = []
+
+    async def hold(self) -> bool:
+        """Let everything go to the archive."""
+        return True
 
     @property
     def quiet_seconds(self) -> float:

@@ -27,9 +27,9 @@ FLEETING_NAMES = frozenset(
         "timestamp",
     ]
 )
-FLEETING = re.compile(
-    r"[0-9]{6,}|0?\.[0-9]{4,}|[0-9]{6,}\.[0-9]+|[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\w*[0-9]{8,}\w*", re.IGNORECASE
-)
+RANDOM = re.compile(r"0?\.[0-9]{4,}")  # as Math.random() gives it
+TIME = re.compile(r"([0-9]{10})(?:[0-9]{3}|\.[0-9]+)?")  # in seconds or milliseconds since 1970
+NEAR_SECONDS = 86_400  # so far from the capture, or from now, a number may be and still be taken for a time
 
 
 def plain(url: str) -> str:
@@ -52,18 +52,19 @@ def both_schemes(url: str) -> tuple[str, str]:
     return f"http://{rest}", f"https://{rest}"
 
 
-def most_alike(url: str, recorded: Sequence[str]) -> str | None:
+def most_alike(url: str, recorded: Sequence[str], *, times: Sequence[float] = (), document: bool = False) -> str | None:
     """Choose among recorded addresses (all plain) the one that is most like `url`; None where none is near enough.
 
     Same host and path always. In this order: another scheme alone; the same names in the query, differing in fleeting values
-    alone (a time, a random number); a static file, whatever its query.
+    alone (a time near one of `times`, a random number); a static file, whatever its query. For a document another scheme alone:
+    the number of a post looks like any other number.
     """
     path = bare(url).partition("://")[2]
     near = [one for one in dict.fromkeys(recorded) if bare(one).partition("://")[2] == path]
     rules = (
         lambda one: one.partition("://")[2] == url.partition("://")[2],
-        lambda one: _differ_in_fleeting_values(url, one),
-        lambda one: STATIC.search(bare(one)) is not None,
+        lambda one: not document and _differ_in_fleeting_values(url, one, times),
+        lambda one: not document and STATIC.search(bare(one)) is not None,
     )
     for rule in rules:
         if found := [one for one in near if rule(one)]:
@@ -79,11 +80,16 @@ def _shared(one: str, other: str) -> int:
     return len(set(_query(one)) & set(_query(other)))
 
 
-def _differ_in_fleeting_values(one: str, other: str) -> bool:
+def _differ_in_fleeting_values(one: str, other: str, times: Sequence[float]) -> bool:
     mine, theirs = _query(one), _query(other)
     if [name for name, _ in mine] != [name for name, _ in theirs]:
         return False
     pairs = ((name, a, b) for (name, a), (_, b) in zip(mine, theirs, strict=True) if a != b)
-    return all(
-        name.lower() in FLEETING_NAMES or (FLEETING.fullmatch(a) and FLEETING.fullmatch(b)) for name, a, b in pairs
-    )
+    return all(name.lower() in FLEETING_NAMES or (_fleeting(a, times) and _fleeting(b, times)) for name, a, b in pairs)
+
+
+def _fleeting(value: str, times: Sequence[float]) -> bool:
+    if RANDOM.fullmatch(value):
+        return True
+    time = TIME.fullmatch(value)
+    return time is not None and any(abs(int(time[1]) - one) < NEAR_SECONDS for one in times)

@@ -20,6 +20,7 @@ from storage.errors import DamagedWarc, StorageError
 
 log = logger(__name__)
 IDLE_SECONDS = 60.0  # a connection that says nothing for so long is closed
+DOCUMENTS = ("document", "iframe", "frame", "embed", "object")
 BODY_BYTES = 256 << 20  # of a request; a larger one is refused
 TLS_HANDSHAKE = 0x16  # RFC 8446 5.1
 SAFE = "default-src 'none'; style-src 'unsafe-inline'"
@@ -186,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         asked = Asked(method=self.command, url=url, body=body, range=self.headers.get("Range"), origin=self.headers.get("Origin"),
-                      wanted=self.headers.get("Access-Control-Request-Headers"))  # fmt: skip
+                      wanted=self.headers.get("Access-Control-Request-Headers"), document=self._for_document())  # fmt: skip
         top = self.headers.get("Sec-Fetch-Dest") == "document"
         socket_ = self.headers.get("Upgrade", "").lower() == "websocket"
         answer = self.server.proxy.take(asked, navigates=top, websocket=socket_)
@@ -194,6 +195,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self._write(answer)
+
+    def _for_document(self) -> bool:
+        """Whether it is for a page or a frame; where the address is no secure one the browser says it by another field."""
+        return self.headers.get("Sec-Fetch-Dest") in DOCUMENTS or "Upgrade-Insecure-Requests" in self.headers
 
     def _body(self) -> bytes | None:
         """Read a request's body; None where it is too large."""

@@ -1,9 +1,11 @@
 """Finds the records that answer a request, for one capture: its own, then those of its run, then those of a like address."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from uuid import UUID
@@ -42,6 +44,7 @@ class Asked:
     range: str | None = None
     origin: str | None = None
     wanted: str | None = None
+    document: bool = False  # for a page or a frame
 
     @property
     def body_sha256(self) -> str | None:
@@ -123,7 +126,8 @@ class Recorded:
         same = [one for one in every if self._near(one, url) and self._method(one) == method]
         if chosen := [one for one in same if plain(one.ref.url) == url]:
             return list(self._in_turn(chosen, asked, url))
-        best = most_alike(url, [plain(one.ref.url) for one in same])
+        times = [time.time(), *(datetime.fromisoformat(ref.date).timestamp() for ref in self.refs[:1])]
+        best = most_alike(url, [plain(one.ref.url) for one in same], times=times, document=asked.document)
         return list(self._in_turn([one for one in same if plain(one.ref.url) == best], asked, url))
 
     def _near(self, one: Answered, url: str) -> bool:
