@@ -174,7 +174,7 @@ class Recorder:
 
     async def _drain(self) -> None:
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _attached(self, _: str, params: Answer) -> None:
         sent = self.targets.attach(params["sessionId"], params["targetInfo"])
@@ -350,9 +350,10 @@ class Recorder:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Forget what went well; a failure stays, for `finish` to raise."""
-        if not task.cancelled() and task.exception() is None:
-            self._tasks.discard(task)
+        """Forget what has ended; one answer that cannot be taken must not cost the others."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.omit(f"an answer was not recorded whole: {type(error).__name__}: {str(error)[:200]}")
 
 
 __all__ = ["ATTACH", "Recorder"]

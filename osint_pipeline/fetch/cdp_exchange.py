@@ -15,6 +15,7 @@ from storage.ids import new_id
 
 BODILESS = frozenset((204, 205, 304))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
+LENGTH_DIGITS = 18  # of a Content-Length that is believed
 SUITES = {
     "AES_128_GCM": "TLS_AES_128_GCM_SHA256",
     "AES_256_GCM": "TLS_AES_256_GCM_SHA384",
@@ -59,7 +60,7 @@ class Hop:
     def declared_bytes(self) -> int | None:
         """The length that the head declares, None where it declares none."""
         text = self._field("content-length")
-        return int(text) if text.isascii() and text.isdigit() else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= LENGTH_DIGITS else None
 
     @property
     def coded(self) -> bool:
