@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from browserlab import CHROMIUM, Kept, Lab, chromiums
+
+from storage.exchange import Truncated
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
@@ -103,3 +105,31 @@ class TestOneAnswerCostsNotTheOthers:
         rendered, kept = lab.fetch(server.serve("<script src=/s></script>", s=answer(b"1", "text/javascript")))
         assert "an answer was not recorded whole: KeyError: 'odd'" in rendered.omissions
         assert kept.of("/s")[2] == b"1"
+
+
+class TestOnlyWhatCrossedTheWire:
+    def test_a_redirect_out_of_the_cache_is_no_exchange_and_takes_no_head(self, lab, server):
+        page = "<script>(async () => { for (let i = 0; i < 2; i++) await (await fetch('/r')).text(); })()</script>"
+        moved = answer(b"moved", "text/plain", b"Location: /t", b"Cache-Control: max-age=600", status="301 Moved")
+        url = server.serve(page, r=moved, t=answer(b"T", "text/plain", b"Cache-Control: no-store", b"X-Who: t"))
+        _, kept = lab.fetch(url)
+        assert (server.asked("/r"), server.asked("/t")) == (1, 2)
+        assert kept.of("/r")[1].startswith(b"HTTP/1.1 301 Moved")
+        heads = [block.partition(b"\r\n\r\n")[0] for one, block in kept.exchanges if one.url.endswith("/t")]
+        assert len(heads) == 2 and all(head.startswith(b"HTTP/1.1 200 OK") and b"X-Who: t" in head for head in heads)
+        assert [one["from"] for one in told(kept) if one["url"].endswith("/r")] == [None, "cache"]
+
+    def test_an_upgrade_to_https_is_no_answer_of_the_site(self, lab, server):
+        _, kept = lab.fetch(server.serve("<img src=http://accounts.google.com/x>"))  # one of those built into Chromium
+        assert [(one.url, block) for one, block in kept.exchanges if "google" in one.url] == [("https://accounts.google.com/x", b"")]  # fmt: skip
+        assert [one["from"] for one in told(kept) if "google" in one["url"]] == ["browser", None]
+
+    def test_a_head_that_was_heard_is_recorded_though_its_body_stalled(self, lab, server, monkeypatch):
+        monkeypatch.setattr("osint_pipeline.fetch.cdp.LEAVE_SECONDS", 0.5)
+        page = "<script>onload = () => { const s = document.createElement('script'); s.src = '/s'; document.body.append(s); }</script>"
+        url = server.serve(page, s=answer(b"x" * 3000, "text/javascript", length=b"10000"))
+        server.held.add("/s")
+        rendered, kept = lab.fetch(url, timeout_seconds=1.5)
+        exchange, head, body = kept.of("/s")
+        assert head.startswith(b"HTTP/1.1 200") and body == b"" and exchange.failure is None
+        assert exchange.truncated is Truncated.TIME and any("/s: body cut" in one for one in rendered.omissions)
