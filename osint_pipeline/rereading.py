@@ -35,7 +35,7 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
 
     The state is what the answers say; what only the crawl knew (a refusal by robots.txt, say) has no record.
     """
-    last = next((ref for ref in reversed(refs) if ref.type in RESPONSES), None)
+    last = _answer(refs)
     kind = _kind(refs, last)
     known = _by_answer(last)
     unread = kind is CaptureKind.FILE or (known and not _may_say_more(known[0], last, kind))
@@ -66,7 +66,7 @@ def capture_again(archive: Archive, refs: list[RecordRef], *, id_: UUID, run: UU
 
 def read_again(archive: Archive, refs: list[RecordRef], spider: str) -> tuple[Page | None, str | None]:
     """Read a capture with today's parsers: the page, or why it cannot be read."""
-    last = next((ref for ref in reversed(refs) if ref.type in RESPONSES), None)
+    last = _answer(refs)
     read = _read(archive, refs, last, spider, _kind(refs, last))
     if read.page is None or not read.page.verdict.readable:
         return None, read.trouble
@@ -78,6 +78,19 @@ def _final_url(refs: list[RecordRef], last: RecordRef | None) -> str | None:
     if made := _made(refs):
         return made.url.split(":", 2)[2]
     return last.url if last else None
+
+
+def _answer(refs: list[RecordRef]) -> RecordRef | None:
+    """Name the answer that a capture stands for: the last one; of a rendered page the page's own, not what it loaded after."""
+    answers = [ref for ref in refs if ref.type in RESPONSES]
+    made = _made(refs)
+    if made is None or not made.url.startswith("urn:dom:"):
+        return answers[-1] if answers else None
+    shown = made.url.split(":", 2)[2].partition("#")[0]
+    own = [ref for ref in answers if ref.url == shown] or [
+        ref for ref in answers if not 300 <= (ref.status or 0) < 400
+    ][:1]
+    return own[-1] if own else None
 
 
 def _made(refs: list[RecordRef]) -> RecordRef | None:
@@ -139,8 +152,7 @@ def _read(archive: Archive, refs: list[RecordRef], last: RecordRef | None, spide
         if kind is CaptureKind.MEDIA:
             return _Read(video.parse_info(body, url))
         page = _page(body, url, media_type, spider=spider, status=(last and last.status) or 0)
-        answer = _answer(refs, last, url if made else None)
-        return _Read(judge_answer(page, answer.status or 0, _head(archive, answer), body) if answer else page)
+        return _Read(judge_answer(page, last.status or 0, _head(archive, last), body) if last else page)
     except Exception as error:  # noqa: BLE001 - one hostile page must not keep the others from being mended
         return _Read(trouble=f"not readable: {type(error).__name__}: {error}"[:300])
 
@@ -153,14 +165,6 @@ def _page(body: bytes, url: str, media_type: str, *, spider: str, status: int) -
         if status < 400:
             raise
         return Page(url=url, verdict=Verdict.UNDECIDED, reason=f"status {status}, not readable")
-
-
-def _answer(refs: list[RecordRef], last: RecordRef | None, shown: str | None) -> RecordRef | None:
-    """Name the answer whose head stands for a page: the last one, or that of the address which a browser `shown`."""
-    if shown is None:
-        return last
-    plain = shown.partition("#")[0]
-    return next((ref for ref in reversed(refs) if ref.type in RESPONSES and ref.url == plain), None)
 
 
 def _head(archive: Archive, ref: RecordRef) -> list[tuple[str, str]]:

@@ -15,10 +15,13 @@ from visiting import Visitor
 
 from osint_pipeline.measures import measure
 from osint_pipeline.reconcile import missing
+from osint_pipeline.rereading import capture_again
+from osint_pipeline.retrieve import Archive
 from osint_pipeline.samples.server import Answer, Asked, Serving, html, redirect
 from osint_pipeline.walls import walls_of
 from osint_pipeline.workspace import Workspace
 from settings.service import load
+from storage.loading import records_by_capture
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -59,6 +62,7 @@ class Site:
             "/hard": html(CHECK, status=503),
             "/check": html(CHECK),
             "/said": html("<p>…</p>", status=403, headers=(("CF-Mitigated", "challenge"),)),
+            "/guarded": html("<title>Чакайце</title>DDoS-Guard", status=503, headers=(("Server", "ddos-guard"),)),
             "/login": html(LOGIN),
             "/private": html(f"<html><body><div id=root></div>{LATER}</body></html>"),
             "/plain": html(ARTICLE),
@@ -169,6 +173,25 @@ def test_a_challenge_that_only_the_head_tells_is_one_for_both_fetchers(place: Pl
     rows = place.rows("SELECT kind, verdict, status, reason FROM captures ORDER BY kind")
     assert [row[:3] for row in rows] == [("page", "challenge", 403), ("rendered", "challenge", 403)]
     assert all(reason == "status 403: Cloudflare's check (it says so in the head)" for *_, reason in rows)
+    place.visit("/guarded")
+    assert place.captures()[-1:] == [("page", "refused", "challenge")], "the browser met the host's wall already"
+    assert read_again(place) == place.rows(READ_AGAIN), "what its records alone tell after a crash is the same"
+
+
+READ_AGAIN = "SELECT id, kind, state, verdict, reason FROM captures WHERE kind <> 'file' ORDER BY id"
+
+
+def read_again(place: Place) -> list[Any]:
+    with place.workspace() as opened, opened.catalog.begin() as connection:
+        rows = connection.execute(
+            text("SELECT id, run_id, source_id FROM captures WHERE kind <> 'file' ORDER BY id")
+        ).all()
+        refs = records_by_capture(connection, [row.id for row in rows])
+        made = [
+            capture_again(Archive(opened), refs[id_], id_=id_, run=run, source=source, spider="page").captures[0]
+            for id_, run, source in rows
+        ]
+    return [(one.id, one.kind, one.state, one.verdict, one.reason) for one in made]
 
 
 def test_a_wall_that_opens_for_the_browser_is_no_partial_run_and_is_lifted(place: Place) -> None:
