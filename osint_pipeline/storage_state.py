@@ -27,7 +27,7 @@ def _is_time(one: Any) -> bool:
 _FIELDS: Mapping[str, _Check] = {
     "name": (_like(rf"[^={_CONTROLS}]*"), "a text without =, ; and control letters"),
     "value": (_like(rf"[^{_CONTROLS}]*"), "a text without ; and control letters"),
-    "domain": (_like(r"[^\s/:]+"), "the name of a host"),
+    "domain": (_like(r"[^\s/]+"), "the name of a host"),
     "path": (_like(rf"/[^{_CONTROLS}]*"), "a text that begins with /"),
 }
 _OPTIONAL: Mapping[str, _Check] = {
@@ -91,6 +91,4 @@ def _is_item(one: Any) -> bool:
 
 
 def _wrong(place: str, field: str, what: str, *, missing: bool = False) -> UserError:
-    return UserError(
-        f"{place}: {field} {'is missing; it' if missing else ''} must be {what}".replace("  ", " "), _ADVICE
-    )
+    return UserError(f"{place}: {field} {'is missing; it must' if missing else 'must'} be {what}", _ADVICE)

@@ -99,7 +99,8 @@ class RecordingHandler(BaseDownloadHandler):
             )
         except BrowserCrashed as error:
             request.meta[RECORDS] = [*request.meta[RECORDS], *error.records]
-            raise FetchFailed(request.url, f"the browser ended under it each time: {error.why}") from error
+            why = sink.words.text(error.why) if isinstance(sink, Redacting) else error.why
+            raise FetchFailed(request.url, f"the browser ended under it each time: {why}") from error
         if isinstance(sink, Redacting):
             page = sink.rendered(page)
         records = [one for one in page.records if one is not page.main]
