@@ -26,6 +26,7 @@ from osint_pipeline.fetch.cdp_exchange import (  # fmt: skip
     failed_exchange,
     hop_hidden,
     hop_of,
+    severed,
     source_of,
 )
 from osint_pipeline.fetch.cdp_flights import Flights
@@ -227,6 +228,8 @@ class Recorder:
             why = str(told.get("errorText", "failed"))
             answered_hop = flight.hops and len(flight.hops) >= len(flight.begun)
             flight.broke, flight.failure = (why, None) if answered_hop else (None, why)
+            flight.severed = severed(told)
+        flight.wire_bytes = params.get("encodedDataLength")
         for hop in flight.hops:
             if self.bodies.tapped(hop):
                 self.bodies.end_tap(hop, Truncated.DISCONNECT if told else None)
@@ -249,9 +252,22 @@ class Recorder:
             if flight.hops and self._to_recall(flight):
                 async with self._readers:
                     await self.bodies.recall(self.targets.page, flight, flight.hops[-1])
+            self._check_end(flight)
         finally:
             flight.pauses -= 1
         self._settle(flight)
+
+    def _check_end(self, flight: Flight) -> None:
+        """Say that an answer broke off on the wire; by the way that its body was had this is not told."""
+        hop = flight.hops[-1] if flight.hops else None
+        if hop is None or hop.truncated is not None or bodiless(hop) or source_of(flight, len(flight.hops) - 1):
+            return
+        if flight.broke and flight.severed:
+            self.bodies.cut(hop, Truncated.DISCONNECT, flight.broke)
+        elif not hop.paused and (short := flight.short_bytes) is None:
+            hop.notes.append(("OSINT-Omission", "the browser gave up on it: whether all of the body came is not known"))
+        elif not hop.paused and short:
+            self.bodies.cut(hop, Truncated.DISCONNECT, f"{short} of {hop.declared_bytes} bytes on the wire did not come")  # fmt: skip
 
     def _to_recall(self, flight: Flight) -> bool:
         hop = flight.hops[-1]
