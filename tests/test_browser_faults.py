@@ -42,6 +42,10 @@ class Raw:
         self.answers |= {f"/{name}": raw for name, raw in answers.items()}
         return self.url + "/page"
 
+    def also(self, host: str):
+        """Listen at another address too, on the same port."""
+        return self.run(asyncio.start_server(self._serve, host, self._server.sockets[0].getsockname()[1]))
+
     def asked(self, path: str) -> int:
         return len([one for one in self.log if one[0] == path])
 
@@ -218,3 +222,35 @@ class TestBodiesThatBrokeOff:
         _, kept = lab.fetch(server.url + "/page", timeout_seconds=1.5)
         exchange, _, body = kept.of("/page")
         assert exchange.truncated is Truncated.DISCONNECT and body
+
+
+class TestRequestsWithoutAnAnswer:
+    def test_their_posted_bodies_are_kept_or_said_to_be_missing(self, lab, server):
+        page = """<script>fetch('/post', {method: 'POST', body: 'A'.repeat(100000)}).catch(() => 0);
+        fetch('/file', {method: 'POST', body: new Blob(['a blob'])}).catch(() => 0);</script>"""
+        _, kept = lab.fetch(server.serve(page, post=b"", file=b""))
+        posted = kept.of("/post")[0]
+        assert posted.failure and posted.request.endswith(b"\r\n\r\n" + b"A" * 100_000)
+        blob = kept.of("/file")[0]
+        assert blob.request.endswith(b"\r\n\r\na blob") or any("body of the request" in why for _, why in blob.notes)
+
+
+class TestAddresses:
+    def test_of_several_none_is_written(self, lab, server, monkeypatch):
+        asked = []
+
+        def resolve(_, host, port):
+            asked.append(host)
+            return ("127.0.0.1",) if len(asked) == 1 else ("127.0.0.2",)
+
+        monkeypatch.setattr("osint_pipeline.fetch.guard.Guard.resolve", resolve)
+        page = "<script>Promise.all([1, 2, 3].map(i => fetch('/f' + i)))</script>"
+        url = server.serve(page).replace("127.0.0.1", "two.example")
+        other = server.also("127.0.0.2")
+        try:
+            _, kept = lab.fetch(url)
+        finally:
+            server.loop.call_soon_threadsafe(other.close)
+        later = [one for one, _ in kept.exchanges if "/f" in one.url]
+        assert len(set(asked)) == 1 and later and {one.ip for one in later} == {None}
+        assert all(any("127.0.0.1, 127.0.0.2: which" in why for _, why in one.notes) for one in later)

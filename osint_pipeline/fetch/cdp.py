@@ -26,6 +26,7 @@ from osint_pipeline.fetch.cdp_exchange import (  # fmt: skip
     failed_exchange,
     hop_hidden,
     hop_of,
+    posted_in,
     severed,
     source_of,
 )
@@ -319,6 +320,7 @@ class Recorder:
         if self._leaving and flight.heard_first("begun", "fetch"):
             flight.left, flight.url, flight.method = True, request["url"], request["method"]
             flight.kind, flight.request_headers = params.get("resourceType", ""), request["headers"]
+            flight.posts, flight.posted = bool(request.get("hasPostData")), posted_in(request)
             flight.begun.append(datetime.now(UTC))
         return "Fetch.continueRequest", {}
 
@@ -334,7 +336,7 @@ class Recorder:
             source = source_of(flight, index)
             self.resources.append(answered(flight, index, source))
             if source is None:
-                make = partial(exchange_of, flight, index, self.relay.addresses, self.folder)
+                make = partial(exchange_of, flight, index, self.relay.dialled, self.folder)
                 self._keeper.put(make, partial(self._written, flight.hops[index]))
         if flight.failure and len(flight.begun) > len(flight.hops):
             failure, flight.failure = flight.failure, None
@@ -356,7 +358,7 @@ class Recorder:
         elif failure != "net::ERR_ABORTED" or flight.asked(len(flight.hops)):
             failure += self._why_not_dialled(flight.url)
             self.omit(f"{flight.url}: no answer ({failure})")
-            make = partial(failed_exchange, flight, failure, datetime.now(UTC), self.relay.addresses)
+            make = partial(failed_exchange, flight, failure, datetime.now(UTC), self.relay.dialled)
             self._keeper.put(make, self.records.append)
 
     def refusal(self, url: str) -> AddressRefused | None:

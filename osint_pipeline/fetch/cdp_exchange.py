@@ -1,6 +1,7 @@
 """Turns what Chromium tells of a request over CDP into the Exchange that is kept. No protocol here, only bytes."""
 
 import asyncio
+import base64
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +23,13 @@ SUITES = {
     "CHACHA20_POLY1305": "TLS_CHACHA20_POLY1305_SHA256",
 }  # TLS 1.3 (RFC 8446 B.4); of older suites CDP tells only a part
 
-Addresses = Mapping[tuple[str, int], str]
+Addresses = Mapping[tuple[str, int], tuple[str, ...]]  # all at which a (host, port) was dialled
 Note = tuple[str, str]
 
 REQUEST_REBUILT: Note = ("OSINT-Alteration", "request head rebuilt from the browser's list, order lost")
 HEAD_SHOWN: Note = ("OSINT-Alteration", "response head as the browser shows it: folded lines joined, octets of the status text that are no UTF-8 lost")  # fmt: skip
 
+POSTED_LOST: Note = ("OSINT-Omission", "the browser does not give the body of the request")
 HEAD_LOSSY: Note = ("OSINT-Alteration", "response head as the browser shows it: octets that are no UTF-8 lost")
 
 
@@ -111,6 +113,8 @@ class Flight:
     wire_bytes: int | None = None  # of the last answer's head and body, as they came; told at its end
     cached: bool = False  # out of the page's memory, nothing crossed the wire
     request_headers: Mapping[str, str] = field(default_factory=dict)
+    posts: bool = False  # the request has a body
+    posted: bytes | None = None  # all of it, None where it is not told
     hops: list[Hop] = field(default_factory=list)
     sent: list[Mapping[str, Any]] = field(default_factory=list)
     received: list[Mapping[str, Any]] = field(default_factory=list)
@@ -181,6 +185,14 @@ class Flight:
         return self.response or {} if index == len(self.hops) - 1 else {}
 
 
+def posted_in(request: Mapping[str, Any]) -> bytes | None:
+    """The posted body that a request of CDP shows, None where it has none or not all of it (files)."""
+    entries = request.get("postDataEntries") or []
+    if not entries or not all("bytes" in one for one in entries):
+        return None
+    return b"".join(base64.b64decode(one["bytes"]) for one in entries)
+
+
 def severed(told: Mapping[str, Any]) -> bool:
     """Whether a loadingFailed says that the wire broke, and not that somebody here wanted no more of the answer."""
     ours = told.get("canceled") or told.get("blockedReason") or told.get("corsErrorStatus")
@@ -213,7 +225,8 @@ def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
         url=flight.url,
         method=flight.method,
         headers=flight.request_headers,
-        posted=None,
+        posted=flight.posted,
+        notes=[POSTED_LOST] if flight.posts and flight.posted is None else [],
         status=answer["status"],
         reason=answer.get("statusText") or "",
         fields=tuple(answer["headers"].items()),
@@ -257,6 +270,7 @@ def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) 
     length = None if body is None else hop.body_bytes
     head, notes = response_head(hop, status, str(received.get("headersText") or ""), length, received.get("headers"))
     security = answer.get("securityDetails") or {}
+    ip, unknown = address_of(hop.url, addresses)
     return Exchange(
         url=hop.url,
         method=hop.method,
@@ -264,11 +278,11 @@ def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) 
         ended_at=hop.ended_at,
         request=request_bytes(hop.url, hop.method, sent.get("headers") or hop.headers, hop.posted),
         response=_block(head, body, folder / f"{hop.record_id}.response"),
-        ip=address_of(hop.url, addresses),
+        ip=ip,
         protocols=_protocols(str(answer.get("protocol") or ""), str(security.get("protocol") or "")),
         cipher=SUITES.get(str(security.get("cipher"))) if security.get("protocol") == "TLS 1.3" else None,
         truncated=hop.truncated,
-        notes=(*hop.notes, *notes, HEAD_SHOWN if received else HEAD_LOSSY, REQUEST_REBUILT),
+        notes=(*hop.notes, *notes, HEAD_SHOWN if received else HEAD_LOSSY, REQUEST_REBUILT, *unknown),
         record_id=hop.record_id,
     )
 
@@ -276,16 +290,18 @@ def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) 
 def failed_exchange(flight: Flight, failure: str, now: datetime, addresses: Addresses) -> Exchange:
     """Make the exchange of a request that got no answer."""
     sent = flight.asked(len(flight.hops)).get("headers") or flight.request_headers
+    ip, unknown = address_of(flight.url, addresses)
+    lost = (POSTED_LOST,) if flight.posts and flight.posted is None else ()
     return Exchange(
         url=flight.url,
         method=flight.method,
         started_at=flight.begun[-1] if flight.begun else now,
         ended_at=now,
-        request=request_bytes(flight.url, flight.method, sent, None),
+        request=request_bytes(flight.url, flight.method, sent, flight.posted),
         response=None,
-        ip=address_of(flight.url, addresses),
+        ip=ip,
         failure=failure,
-        notes=(REQUEST_REBUILT,),
+        notes=(REQUEST_REBUILT, *lost, *unknown),
     )
 
 
@@ -369,11 +385,15 @@ def _fit(lines: Sequence[str], length: int) -> tuple[list[str], list[Note]]:
     return out, notes
 
 
-def address_of(url: str, addresses: Addresses) -> str | None:
-    """The address that a URL's host was dialled at, None behind a proxy or where it was not dialled."""
+def address_of(url: str, addresses: Addresses) -> tuple[str | None, tuple[Note, ...]]:
+    """The address that a URL's host was dialled at. None behind a proxy, where it was not dialled, and where it was dialled
+    at several: the browser does not tell which connection a request took."""
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80)
-    return addresses.get(((parts.hostname or "").lower(), port))
+    at = addresses.get(((parts.hostname or "").lower(), port), ())
+    if len(at) > 1:
+        return None, (("OSINT-Omission", f"the host was dialled at {', '.join(at)}: which of them this was is not known"),)  # fmt: skip
+    return (at[0] if at else None), ()
 
 
 def _protocols(http: str, tls: str) -> tuple[str, ...]:
