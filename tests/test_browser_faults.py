@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import gzip
+import io
 import json
 import threading
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from browserlab import CHROMIUM, Kept, Lab, chromiums
+from PIL import Image
 
 from storage.exchange import Truncated
 
@@ -37,6 +41,10 @@ class Raw:
         self.answers = {"/page": answer(page.encode(), "text/html; charset=utf-8"), "/favicon.ico": answer(b"", "image/png")}  # fmt: skip
         self.answers |= {f"/{name}": raw for name, raw in answers.items()}
         return self.url + "/page"
+
+    def also(self, host: str):
+        """Listen at another address too, on the same port."""
+        return self.run(asyncio.start_server(self._serve, host, self._server.sockets[0].getsockname()[1]))
 
     def asked(self, path: str) -> int:
         return len([one for one in self.log if one[0] == path])
@@ -133,3 +141,116 @@ class TestOnlyWhatCrossedTheWire:
         exchange, head, body = kept.of("/s")
         assert head.startswith(b"HTTP/1.1 200") and body == b"" and exchange.failure is None
         assert exchange.truncated is Truncated.TIME and any("/s: body cut" in one for one in rendered.omissions)
+
+
+class TestHeads:
+    def test_octets_above_127_are_kept_as_they_came(self, lab, server):
+        latin, utf8, cyrillic = b"X-A: caf\xe9", "X-B: café".encode(), "X-C: Рэч".encode("cp1251")
+        head = [latin, utf8, cyrillic, b"Set-Cookie: a=\xe9", b"Set-Cookie: b=2"]
+        page = "<script src=/all></script><script src=/one></script><script>fetch('/post', {headers: {'X-Q': 'caf\\u00e9'}})</script>"
+        server.serve(page, all=answer(b"1", "text/javascript", *head), one=answer(b"1", "text/javascript", utf8), post=answer(b"1", "text/plain", latin))  # fmt: skip
+        _, kept = lab.fetch(server.url + "/page")
+        lines = kept.of("/all")[1].split(b"\r\n")
+        assert lines[0] == b"HTTP/1.1 200 OK" and set(head) < set(lines)
+        assert ("OSINT-Alteration", "response head rebuilt from the browser's list, order lost") in kept.of("/all")[
+            0
+        ].notes
+        assert kept.of("/one")[1] == server.answers["/one"].partition(b"\r\n\r\n")[0]
+        assert latin in kept.of("/post")[1].split(b"\r\n")
+        sent = next(head for path, head, _ in server.log if path == "/post")
+        assert sorted(kept.of("/post")[0].request.split(b"\r\n")) == sorted(sent.split(b"\r\n"))
+        assert any("folded lines joined" in why for _, why in kept.of("/one")[0].notes)
+
+
+NOISE = Random(5).randbytes(9000)
+
+
+def picture() -> bytes:
+    out = io.BytesIO()
+    Image.frombytes("RGB", (60, 60), Random(6).randbytes(10_800)).save(out, "PNG")
+    return out.getvalue()
+
+
+PICTURE = picture()
+
+
+def packed(kind: str, lost: int) -> bytes:
+    body = PICTURE if kind == "image/png" else NOISE
+    return answer(gzip.compress(body), kind, b"Content-Encoding: gzip")[: -lost or None]
+
+
+def chunked(kind: str, *, whole: bool) -> bytes:
+    body = PICTURE if kind == "image/png" else b"/* */ " * 50
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: " + kind.encode()
+    return head + b"\r\n\r\n%x\r\n%s\r\n" % (len(body), body) + (b"0\r\n\r\n" if whole else b"")
+
+
+class TestBodiesThatBrokeOff:
+    def test_each_kind_says_so_and_whole_ones_do_not(self, lab, server):
+        kinds = {
+            "doc": "text/html",
+            "js": "text/javascript",
+            "css": "text/css",
+            "img": "image/png",
+            "txt": "text/plain",
+        }
+        answers = {f"gz-{name}": packed(kind, 20) for name, kind in kinds.items()}
+        answers |= {f"ch-{name}": chunked(kind, whole=False) for name, kind in kinds.items()}
+        answers |= {f"gz-{name}-whole": packed(kind, 0) for name, kind in kinds.items()}
+        answers |= {f"ch-{name}-whole": chunked(kind, whole=True) for name, kind in kinds.items()}
+        forms = {"doc": "<iframe src=/{}></iframe>", "js": "<script src=/{}></script>", "css": "<link rel=stylesheet href=/{}>", "img": "<img src=/{}>", "txt": "<script>fetch('/{}').then(r => r.text()).catch(() => 0)</script>"}  # fmt: skip
+        server.serve("".join(forms[name.split("-")[1]].format(name) for name in answers), **answers)
+        rendered, kept = lab.fetch(server.url + "/page")
+        said = {
+            one.url.rpartition("/")[2]: one.truncated
+            for one, _ in kept.exchanges
+            if one.url.rpartition("/")[2] in answers
+        }
+        assert said == {name: None if name.endswith("whole") else Truncated.DISCONNECT for name in answers}
+        assert {name for name in answers if any(f"/{name}: " in one for one in rendered.omissions)} == {name for name in answers if "whole" not in name}  # fmt: skip
+
+    def test_of_a_picture_that_is_none_it_is_said_that_its_end_is_not_known(self, lab, server):
+        _, kept = lab.fetch(server.serve("<img src=/i>", i=answer(gzip.compress(NOISE), "image/png", b"Content-Encoding: gzip")))  # fmt: skip
+        exchange, _, body = kept.of("/i")
+        assert NOISE.startswith(body) and exchange.truncated is None
+        assert any("not known" in why for _, why in exchange.notes)
+
+    @pytest.mark.parametrize("cut", [packed("text/html", 100), chunked("text/html", whole=False)])
+    def test_the_page_itself(self, lab, server, cut):
+        server.serve("")
+        server.answers["/page"] = cut
+        _, kept = lab.fetch(server.url + "/page", timeout_seconds=1.5)
+        exchange, _, body = kept.of("/page")
+        assert exchange.truncated is Truncated.DISCONNECT and body
+
+
+class TestRequestsWithoutAnAnswer:
+    def test_their_posted_bodies_are_kept_or_said_to_be_missing(self, lab, server):
+        page = """<script>fetch('/post', {method: 'POST', body: 'A'.repeat(100000)}).catch(() => 0);
+        fetch('/file', {method: 'POST', body: new Blob(['a blob'])}).catch(() => 0);</script>"""
+        _, kept = lab.fetch(server.serve(page, post=b"", file=b""))
+        posted = kept.of("/post")[0]
+        assert posted.failure and posted.request.endswith(b"\r\n\r\n" + b"A" * 100_000)
+        blob = kept.of("/file")[0]
+        assert blob.request.endswith(b"\r\n\r\na blob") or any("body of the request" in why for _, why in blob.notes)
+
+
+class TestAddresses:
+    def test_of_several_none_is_written(self, lab, server, monkeypatch):
+        asked = []
+
+        def resolve(_, host, port):
+            asked.append(host)
+            return ("127.0.0.1",) if len(asked) == 1 else ("127.0.0.2",)
+
+        monkeypatch.setattr("osint_pipeline.fetch.guard.Guard.resolve", resolve)
+        page = "<script>Promise.all([1, 2, 3].map(i => fetch('/f' + i)))</script>"
+        url = server.serve(page).replace("127.0.0.1", "two.example")
+        other = server.also("127.0.0.2")
+        try:
+            _, kept = lab.fetch(url)
+        finally:
+            server.loop.call_soon_threadsafe(other.close)
+        later = [one for one, _ in kept.exchanges if "/f" in one.url]
+        assert len(set(asked)) == 1 and later and {one.ip for one in later} == {None}
+        assert all(any("127.0.0.1, 127.0.0.2: which" in why for _, why in one.notes) for one in later)

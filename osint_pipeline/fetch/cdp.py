@@ -26,6 +26,8 @@ from osint_pipeline.fetch.cdp_exchange import (  # fmt: skip
     failed_exchange,
     hop_hidden,
     hop_of,
+    posted_in,
+    severed,
     source_of,
 )
 from osint_pipeline.fetch.cdp_flights import Flights
@@ -232,6 +234,8 @@ class Recorder:
             why = str(told.get("errorText", "failed"))
             answered_hop = flight.hops and len(flight.hops) >= len(flight.begun)
             flight.broke, flight.failure = (why, None) if answered_hop else (None, why)
+            flight.severed = severed(told)
+        flight.wire_bytes = params.get("encodedDataLength")
         for hop in flight.hops:
             if self.bodies.tapped(hop):
                 self.bodies.end_tap(hop, Truncated.DISCONNECT if told else None)
@@ -254,9 +258,22 @@ class Recorder:
             if flight.hops and self._to_recall(flight):
                 async with self._readers:
                     await self.bodies.recall(self.targets.page, flight, flight.hops[-1])
+            self._check_end(flight)
         finally:
             flight.pauses -= 1
         self._settle(flight)
+
+    def _check_end(self, flight: Flight) -> None:
+        """Say that an answer broke off on the wire; by the way that its body was had this is not told."""
+        hop = flight.hops[-1] if flight.hops else None
+        if hop is None or hop.truncated is not None or bodiless(hop) or source_of(flight, len(flight.hops) - 1):
+            return
+        if flight.broke and flight.severed:
+            self.bodies.cut(hop, Truncated.DISCONNECT, flight.broke)
+        elif not hop.paused and (short := flight.short_bytes) is None:
+            hop.notes.append(("OSINT-Omission", "the browser gave up on it: whether all of the body came is not known"))
+        elif not hop.paused and short:
+            self.bodies.cut(hop, Truncated.DISCONNECT, f"{short} of {hop.declared_bytes} bytes on the wire did not come")  # fmt: skip
 
     def _to_recall(self, flight: Flight) -> bool:
         hop = flight.hops[-1]
@@ -314,6 +331,7 @@ class Recorder:
         if self._leaving and flight.heard_first("begun", "fetch"):
             flight.left, flight.url, flight.method = True, request["url"], request["method"]
             flight.kind, flight.request_headers = params.get("resourceType", ""), request["headers"]
+            flight.posts, flight.posted = bool(request.get("hasPostData")), posted_in(request)
             flight.begun.append(datetime.now(UTC))
         return "Fetch.continueRequest", {}
 
@@ -329,7 +347,7 @@ class Recorder:
             source = source_of(flight, index)
             self.resources.append(answered(flight, index, source))
             if source is None:
-                make = partial(exchange_of, flight, index, self.relay.addresses, self.folder)
+                make = partial(exchange_of, flight, index, self.relay.dialled, self.folder)
                 self._keeper.put(make, partial(self._written, flight.hops[index]))
         if flight.failure and len(flight.begun) > len(flight.hops):
             failure, flight.failure = flight.failure, None
@@ -351,7 +369,7 @@ class Recorder:
         elif failure != "net::ERR_ABORTED" or flight.asked(len(flight.hops)):
             failure += self._why_not_dialled(flight.url)
             self.omit(f"{flight.url}: no answer ({failure})")
-            make = partial(failed_exchange, flight, failure, datetime.now(UTC), self.relay.addresses)
+            make = partial(failed_exchange, flight, failure, datetime.now(UTC), self.relay.dialled)
             self._keeper.put(make, self.records.append)
 
     def refusal(self, url: str) -> AddressRefused | None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from osint_pipeline.fetch.cdp_exchange import BODILESS, Flight, Hop
+from osint_pipeline.fetch.cdp_exchange import BODILESS, Flight, Hop, posted_in
 from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
 from storage.exchange import Truncated
 
@@ -89,9 +89,8 @@ class Bodies:
 
     async def _read_posted(self, hop: Hop, flight: Flight, params: Answer) -> None:
         request = params["request"]
-        entries = request.get("postDataEntries") or []
-        if entries and all("bytes" in one for one in entries):
-            hop.posted = b"".join(base64.b64decode(one["bytes"]) for one in entries)
+        if (posted := posted_in(request)) is not None:
+            hop.posted = posted
         elif request.get("hasPostData"):
             with suppress(LinkFailed):
                 got = await self.link.send("Network.getRequestPostData", {"requestId": flight.key}, flight.session)

@@ -1,8 +1,9 @@
 """Turns what Chromium tells of a request over CDP into the Exchange that is kept. No protocol here, only bytes."""
 
 import asyncio
+import base64
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +23,14 @@ SUITES = {
     "CHACHA20_POLY1305": "TLS_CHACHA20_POLY1305_SHA256",
 }  # TLS 1.3 (RFC 8446 B.4); of older suites CDP tells only a part
 
-Addresses = Mapping[tuple[str, int], str]
+Addresses = Mapping[tuple[str, int], tuple[str, ...]]  # all at which a (host, port) was dialled
 Note = tuple[str, str]
+
+REQUEST_REBUILT: Note = ("OSINT-Alteration", "request head rebuilt from the browser's list, order lost")
+HEAD_SHOWN: Note = ("OSINT-Alteration", "response head as the browser shows it: folded lines joined, octets of the status text that are no UTF-8 lost")  # fmt: skip
+
+POSTED_LOST: Note = ("OSINT-Omission", "the browser does not give the body of the request")
+HEAD_LOSSY: Note = ("OSINT-Alteration", "response head as the browser shows it: octets that are no UTF-8 lost")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,8 +110,11 @@ class Flight:
     document: str = ""
     initiators: list[Mapping[str, Any]] = field(default_factory=list)
     data_bytes: int = 0  # of the last answer's decoded body, as it came
+    wire_bytes: int | None = None  # of the last answer's head and body, as they came; told at its end
     cached: bool = False  # out of the page's memory, nothing crossed the wire
     request_headers: Mapping[str, str] = field(default_factory=dict)
+    posts: bool = False  # the request has a body
+    posted: bytes | None = None  # all of it, None where it is not told
     hops: list[Hop] = field(default_factory=list)
     sent: list[Mapping[str, Any]] = field(default_factory=list)
     received: list[Mapping[str, Any]] = field(default_factory=list)
@@ -117,6 +127,7 @@ class Flight:
     finished: bool = False
     failure: str | None = None
     broke: str | None = None  # the same, of an answer that had begun
+    severed: bool = False  # it was the wire that broke
     left: bool = False  # asked for while the page was left: the Network domain tells nothing of it
     emitted: int = 0
     first: dict[str, str] = field(default_factory=dict)
@@ -147,6 +158,22 @@ class Flight:
         place = sum(self.extras[:index]) + max(0, index - len(self.extras))
         return told[place] if place < len(told) else {}
 
+    @property
+    def short_bytes(self) -> int | None:
+        """How much of the last answer's body never came, where the browser calls it whole all the same (a picture).
+
+        None: it cannot be told. The browser then gave up on the picture, and counts what it had decoded by then.
+        """
+        hop, answer = self.hops[-1], self.response or {}
+        shown = self.heard(len(self.hops) - 1).get("statusCode") != hop.status  # after a 304
+        if self.wire_bytes is None or shown or (hop.declared_bytes is not None and not hop.coded):
+            return 0
+        if self.wire_bytes == self.data_bytes:
+            return None
+        if hop.declared_bytes is None or not str(answer.get("protocol")).startswith("http/1"):
+            return 0
+        return max(0, hop.declared_bytes - (self.wire_bytes - int(answer.get("encodedDataLength", 0))))
+
     def day(self, stamp: float | None) -> datetime:
         """The time of day of one of CDP's monotonic stamps, now where it cannot be told."""
         return datetime.fromtimestamp(stamp + self.clock, UTC) if stamp and self.clock else datetime.now(UTC)
@@ -156,6 +183,21 @@ class Flight:
         if index < len(self.redirects):
             return self.redirects[index]
         return self.response or {} if index == len(self.hops) - 1 else {}
+
+
+def posted_in(request: Mapping[str, Any]) -> bytes | None:
+    """The posted body that a request of CDP shows, None where it has none or not all of it (files)."""
+    entries = request.get("postDataEntries") or []
+    if not entries or not all("bytes" in one for one in entries):
+        return None
+    return b"".join(base64.b64decode(one["bytes"]) for one in entries)
+
+
+def severed(told: Mapping[str, Any]) -> bool:
+    """Whether a loadingFailed says that the wire broke, and not that somebody here wanted no more of the answer."""
+    ours = told.get("canceled") or told.get("blockedReason") or told.get("corsErrorStatus")
+    why = str(told.get("errorText", ""))
+    return not ours and why not in ("net::ERR_ABORTED", "net::ERR_FAILED") and not why.startswith("net::ERR_BLOCKED")
 
 
 def hop_of(paused: Mapping[str, Any], main_target: str) -> Hop:
@@ -183,7 +225,8 @@ def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
         url=flight.url,
         method=flight.method,
         headers=flight.request_headers,
-        posted=None,
+        posted=flight.posted,
+        notes=[POSTED_LOST] if flight.posts and flight.posted is None else [],
         status=answer["status"],
         reason=answer.get("statusText") or "",
         fields=tuple(answer["headers"].items()),
@@ -224,10 +267,10 @@ def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) 
     status, body = hop.status, hop.body
     if received.get("statusCode") == 304 and status != 304:
         status, body = 304, None  # the wire said 304, the browser shows its own copy as 200
-    head, notes = response_head(
-        hop, status, str(received.get("headersText") or ""), None if body is None else hop.body_bytes
-    )
+    length = None if body is None else hop.body_bytes
+    head, notes = response_head(hop, status, str(received.get("headersText") or ""), length, received.get("headers"))
     security = answer.get("securityDetails") or {}
+    ip, unknown = address_of(hop.url, addresses)
     return Exchange(
         url=hop.url,
         method=hop.method,
@@ -235,11 +278,11 @@ def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) 
         ended_at=hop.ended_at,
         request=request_bytes(hop.url, hop.method, sent.get("headers") or hop.headers, hop.posted),
         response=_block(head, body, folder / f"{hop.record_id}.response"),
-        ip=address_of(hop.url, addresses),
+        ip=ip,
         protocols=_protocols(str(answer.get("protocol") or ""), str(security.get("protocol") or "")),
         cipher=SUITES.get(str(security.get("cipher"))) if security.get("protocol") == "TLS 1.3" else None,
         truncated=hop.truncated,
-        notes=(*hop.notes, *notes, ("OSINT-Alteration", "request head rebuilt from the browser's list, order lost")),
+        notes=(*hop.notes, *notes, HEAD_SHOWN if received else HEAD_LOSSY, REQUEST_REBUILT, *unknown),
         record_id=hop.record_id,
     )
 
@@ -247,16 +290,18 @@ def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) 
 def failed_exchange(flight: Flight, failure: str, now: datetime, addresses: Addresses) -> Exchange:
     """Make the exchange of a request that got no answer."""
     sent = flight.asked(len(flight.hops)).get("headers") or flight.request_headers
+    ip, unknown = address_of(flight.url, addresses)
+    lost = (POSTED_LOST,) if flight.posts and flight.posted is None else ()
     return Exchange(
         url=flight.url,
         method=flight.method,
         started_at=flight.begun[-1] if flight.begun else now,
         ended_at=now,
-        request=request_bytes(flight.url, flight.method, sent, None),
+        request=request_bytes(flight.url, flight.method, sent, flight.posted),
         response=None,
-        ip=address_of(flight.url, addresses),
+        ip=ip,
         failure=failure,
-        notes=(("OSINT-Alteration", "request head rebuilt from the browser's list, order lost"),),
+        notes=(REQUEST_REBUILT, *lost, *unknown),
     )
 
 
@@ -273,22 +318,49 @@ def request_bytes(url: str, method: str, headers: Mapping[str, str], posted: byt
     return _encoded("\r\n".join(lines) + "\r\n\r\n") + (posted or b"")
 
 
-def response_head(hop: Hop, status: int, raw: str, length: int | None) -> tuple[bytes, list[Note]]:
+def response_head(hop: Hop, status: int, raw: str, length: int | None, octets: Mapping[str, str] | None = None) -> tuple[bytes, list[Note]]:  # fmt: skip
     """Write a response's head so that it fits the decoded body; what does not fit is kept as X-Archive-Orig-*.
 
-    `raw` is the head as received ("" where the browser gave none), `length` that of the body, None where none is kept.
+    `raw` is the head as received ("" where the browser gave none), read by the browser as UTF-8: what is none it drops,
+    also the end of a line. `octets` are the fields as it shows them beside, each octet as a Latin-1 character, without
+    their order. `length` is that of the body, None where none is kept.
     """
     notes: list[Note] = []
-    first, *lines = raw.rstrip("\r\n").split("\r\n")
+    first, *lines = _octets(raw).rstrip("\r\n").split("\r\n")
     if not raw:
-        lines = [f"{name}: {part}" for name, value in hop.fields for part in value.split("\n")]
+        lines = _listed((_octets(name), _octets(value)) for name, value in hop.fields)
         notes.append(("OSINT-Alteration", "response head rebuilt from the browser's list"))
+    listed = _listed((octets or {}).items())
+    if _dropped(lines, listed):
+        first, lines = "", listed
+        notes = [("OSINT-Alteration", "response head rebuilt from the browser's list, order lost")]
     if not first.startswith("HTTP/1."):
-        first = f"HTTP/1.1 {status} {hop.reason}"
+        version = raw[:8] if raw.startswith("HTTP/1.") else "HTTP/1.1"
+        first = f"{version} {status} {_octets(hop.reason)}"
     if length is not None:
         lines, changes = _fit(lines, length)
         notes += changes
-    return _encoded("\r\n".join([first, *lines]) + "\r\n\r\n"), notes
+    return _encoded("\r\n".join([first, *lines, "", ""])), notes
+
+
+def _octets(text: str) -> str:
+    """The octets of a text in UTF-8, each as a Latin-1 character."""
+    return text.encode("utf-8", "surrogatepass").decode("latin-1")
+
+
+def _listed(fields: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{name}: {part}" for name, value in fields for part in value.split("\n")]
+
+
+def _dropped(lines: Sequence[str], listed: Sequence[str]) -> bool:
+    """Whether a field with octets above 127 stands in the list and not, as it is there, among the lines."""
+    there = {_plain(line) for line in lines}
+    return any(not line.isascii() and _plain(line) not in there for line in listed)
+
+
+def _plain(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip().lower(), value.strip(" \t")
 
 
 def _fit(lines: Sequence[str], length: int) -> tuple[list[str], list[Note]]:
@@ -313,11 +385,15 @@ def _fit(lines: Sequence[str], length: int) -> tuple[list[str], list[Note]]:
     return out, notes
 
 
-def address_of(url: str, addresses: Addresses) -> str | None:
-    """The address that a URL's host was dialled at, None behind a proxy or where it was not dialled."""
+def address_of(url: str, addresses: Addresses) -> tuple[str | None, tuple[Note, ...]]:
+    """The address that a URL's host was dialled at. None behind a proxy, where it was not dialled, and where it was dialled
+    at several: the browser does not tell which connection a request took."""
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80)
-    return addresses.get(((parts.hostname or "").lower(), port))
+    at = addresses.get(((parts.hostname or "").lower(), port), ())
+    if len(at) > 1:
+        return None, (("OSINT-Omission", f"the host was dialled at {', '.join(at)}: which of them this was is not known"),)  # fmt: skip
+    return (at[0] if at else None), ()
 
 
 def _protocols(http: str, tls: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from osint_pipeline.fetch.cdp_exchange import Flight, Hop, hop_told
+from osint_pipeline.fetch.cdp_exchange import Flight, Hop, hop_told, posted_in
 from osint_pipeline.fetch.cdp_link import Answer
 from osint_pipeline.fetch.cdp_targets import Targets
 
@@ -82,6 +82,7 @@ def _begin(flight: Flight, session: str, params: Answer, main: str) -> None:
     request = params["request"]
     flight.session, flight.url, flight.method = session, request["url"], request["method"]
     flight.kind, flight.request_headers = params.get("type", ""), request["headers"]
+    flight.posts, flight.posted = bool(request.get("hasPostData")), posted_in(request)
     flight.frame, flight.document = params.get("frameId", ""), params.get("documentURL", "")
     flight.main_frame = flight.frame == main
     flight.clock = params["wallTime"] - params["timestamp"]

@@ -33,16 +33,16 @@ class RelayRefused(Exception):
 class Relay:
     """`async with Relay(guard) as relay:` listens on 127.0.0.1; give `relay.url` to the client as its proxy.
 
-    `refused` lists what Guard refused, oldest first; `addresses` says at which address each (host, port) was last
-    dialled, the host as the client wrote it in lower case. With `exit` every connection goes through that proxy,
-    no name is looked up here and `addresses` stays empty.
+    `refused` lists what Guard refused, oldest first; `dialled` says at which addresses each (host, port) was dialled,
+    the last one last, the host as the client wrote it in lower case. With `exit` every connection goes through that
+    proxy, no name is looked up here and `dialled` stays empty.
     """
 
     def __init__(self, guard: Guard, exit: Exit | None = None) -> None:
         self.guard, self.exit = guard, exit
         self.refused: list[AddressRefused] = []
         self.failed: list[RelayRefused] = []
-        self.addresses: dict[tuple[str, int], str] = {}
+        self.dialled: dict[tuple[str, int], tuple[str, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -52,11 +52,16 @@ class Relay:
         """The address to hand to a client; names are resolved here."""
         return f"socks5://127.0.0.1:{self.port}"
 
+    @property
+    def addresses(self) -> dict[tuple[str, int], str]:
+        """At which address each (host, port) was last dialled: a copy."""
+        return {place: at[-1] for place, at in self.dialled.items()}
+
     def forget(self) -> None:
         """Drop what is remembered of earlier connections; only while nobody reads it."""
         self.refused.clear()
         self.failed.clear()
-        self.addresses.clear()
+        self.dialled.clear()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -121,7 +126,8 @@ class Relay:
             except OSError as error:  # TimeoutError is one
                 last = error
                 continue
-            self.addresses[host.lower(), port] = address
+            place = (host.lower(), port)
+            self.dialled[place] = (*(one for one in self.dialled.get(place, ()) if one != address), address)
             return pipe
         reply = REFUSED if isinstance(last, ConnectionRefusedError) else UNREACHABLE
         raise RelayRefused(host, port, reply, str(last) or type(last).__name__) from last
@@ -153,7 +159,7 @@ class ThreadedRelay:
     @property
     def addresses(self) -> dict[tuple[str, int], str]:
         """At which address each (host, port) was dialled: a copy."""
-        return self._relay.addresses.copy()
+        return self._relay.addresses
 
     def __enter__(self) -> Self:
         self._thread.start()
