@@ -234,9 +234,7 @@ class Visit:
         )
         self.looked_for = await behave(stage, self.final_url)
         self.steps, self.hung = stage.steps, stage.dead
-        told = (
-            f"a script of ours looked at the page from a world of its own ({hand.calls} calls), changing nothing in it"
-        )
+        told = f"a script of ours looked at the page, and did what the steps say, from a world of its own ({hand.calls} calls)"
         self.recorder.alterations += [told, *(step.line() for step in stage.steps)]
         if hand.moved:
             await self._follow(page)
