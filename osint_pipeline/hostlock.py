@@ -8,7 +8,7 @@ from typing import Self
 import psycopg
 from sqlalchemy import text
 
-from storage.catalog import Catalog, connection_options
+from storage.catalog import QUICKLY_MISSED, Catalog
 from storage.errors import DatabaseUnavailable
 
 POLL_SECONDS = 0.5
@@ -82,14 +82,15 @@ class HostLock:
 
 
 def _connect(catalog: Catalog) -> psycopg.Connection:
-    return psycopg.connect(
+    connection = psycopg.connect(
         catalog.engine.url.set(drivername="postgresql").render_as_string(hide_password=False),
         autocommit=True,
-        options=connection_options(catalog.engine.url),
         application_name="osint-pipeline host lock",
         connect_timeout=10,
         **_QUICKLY_MISSING,  # type: ignore[arg-type]
     )
+    connection.execute(QUICKLY_MISSED)
+    return connection
 
 
 def _taken(connection: psycopg.Connection, host: str, until: float, wants: bool, stopped: threading.Event) -> bool:

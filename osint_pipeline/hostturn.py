@@ -24,7 +24,7 @@ class HostTurn:
 
         Raises DatabaseUnavailable.
         """
-        if host == self._host:
+        if host == self._host and (self._lock is None or self._lock.still_held()):
             return self._lock is not None
         self.leave()
         self._lock = HostLock.take(self._catalog, host)

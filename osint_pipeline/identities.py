@@ -1,24 +1,23 @@
 """Named identities: a browser's cookies and storage that the operator set for one source, encrypted with the archive's key."""
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from osint_pipeline.credentials import MOST_SECRETS, secrets_in
 from osint_pipeline.errors import UserError
 from osint_pipeline.identity_names import NAME, check_name
 from osint_pipeline.keys import Signer
 from osint_pipeline.sealing import NotOurs
+from osint_pipeline.storage_state import read_state
 from osint_pipeline.workspace import Workspace
 from storage.durable import sync_folder
 from storage.ids import new_id
 from storage.watched import list_watched
 
 LIMIT_BYTES = 4 << 20  # a storage state of a browser that was used for months has some hundred kilobytes
-SHORTEST_SECRET = 8  # letters: a shorter value stands in too much that is no secret
 _SUFFIX = ".sealed"
 
 
@@ -31,9 +30,8 @@ class Identity:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """Values that must stand in no record, as they are and as a URL holds them."""
-        found = {one for one in _values(self.state) if len(one) >= SHORTEST_SECRET}
-        return frozenset(found | {quote(one, safe="") for one in found})
+        """Values that must stand in no record."""
+        return _secrets(self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,24 +42,24 @@ class Kept:
     path: Path
 
 
-def add(workspace: Workspace, name: str, data: bytes) -> Kept:
-    """Check a storage state, encrypt it and keep it; one of this name is replaced. Raises UserError."""
+def add(workspace: Workspace, name: str, data: bytes, *, file: str = "the storage state") -> Kept:
+    """Check a storage state, encrypt it and keep it; one of this name is replaced. `file` is named in a UserError."""
     try:
         check_name(name)
     except ValueError as error:
         raise UserError(
             f"{name[:60]!r}: {error}", "it is written into the list of sources: no person's name"
         ) from error
-    _check(data)
+    _check(data, file)
     signer = Signer.open(workspace.folder / "keys", workspace.service.key_passphrase)
     path = _folder(workspace) / (name + _SUFFIX)
     fresh = path.with_name(f"{name}.{new_id().hex}.tmp")
     number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(number, "wb") as file:
-            file.write(signer.seal(data.rstrip(), _about(name)).encode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
+        with os.fdopen(number, "wb") as sealed:
+            sealed.write(signer.seal(data.rstrip(), _about(name)).encode("ascii"))
+            sealed.flush()
+            os.fsync(sealed.fileno())
         fresh.rename(path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -94,7 +92,12 @@ def open_identity(workspace: Workspace, name: str) -> Identity:
     except (NotOurs, UnicodeDecodeError) as error:
         what = f"the identity {name} was sealed for another key, or it was changed"
         raise UserError(what, f"add it again: osint identity add {name} FILE") from error
-    return Identity(name=name, state=_check(data))
+    return Identity(name=name, state=_check(data, f"identity {name}"))
+
+
+def is_kept(workspace: Workspace, name: str) -> bool:
+    """Tell whether one of this name lies on this machine."""
+    return (_folder(workspace) / (name + _SUFFIX)).is_file()
 
 
 def named_by(workspace: Workspace, name: str) -> list[str]:
@@ -118,35 +121,17 @@ def _folder(workspace: Workspace) -> Path:
     return folder
 
 
-def _check(data: bytes) -> dict[str, Any]:
-    """Read a storage state; what is wrong with it is told without a word of it."""
-    advice = "a storage state as Playwright writes it: context.storage_state(path=...)"
+def _check(data: bytes, file: str) -> dict[str, Any]:
     if len(data) > LIMIT_BYTES:
-        raise UserError(f"more than {LIMIT_BYTES} bytes", advice)
-    try:
-        told = json.loads(data)
-    except (ValueError, RecursionError):
-        raise UserError("the file is no JSON", advice) from None  # the error would quote it
-    if not isinstance(told, dict) or not isinstance(told.get("cookies"), list):
-        raise UserError("the file has no list called cookies", advice)
-    for number, one in enumerate(told["cookies"], 1):
-        texts = [one.get(key) for key in ("name", "value", "domain", "path")] if isinstance(one, dict) else [None]
-        if not all(isinstance(text, str) for text in texts):
-            raise UserError(f"cookie {number} lacks a name, value, domain or path", advice)
-    if not isinstance(told.get("origins", []), list) or not all(map(_is_origin, told.get("origins", []))):
-        raise UserError("the file's origins are not as they should be", advice)
-    return told
+        raise UserError(f"{file}: more than {LIMIT_BYTES} bytes", "a storage state of Playwright, of the one site")
+    state = read_state(data, file)
+    if len(_secrets(state)) > MOST_SECRETS:
+        what = f"{file}: more than {MOST_SECRETS} secrets, which would be looked for in every record"
+        raise UserError(what, "make one in a fresh profile, of the one site alone")
+    return state
 
 
-def _is_origin(one: Any) -> bool:
-    items = one.get("localStorage", []) if isinstance(one, dict) and isinstance(one.get("origin"), str) else None
-    whole = isinstance(items, list)
-    return whole and all(isinstance(item, dict) and isinstance(item.get("value"), str) for item in items or ())
-
-
-def _values(state: Mapping[str, Any]) -> Iterator[str]:
-    for cookie in state["cookies"]:
-        yield cookie["value"]
-    for origin in state.get("origins", ()):
-        for item in origin.get("localStorage", ()):
-            yield item["value"]
+def _secrets(state: Mapping[str, Any]) -> frozenset[str]:
+    cookies = [one["value"] for one in state["cookies"]]
+    stored = [[item["value"] for item in one.get("localStorage", ())] for one in state.get("origins", ())]
+    return secrets_in([cookies, stored, [one.get("indexedDB") for one in state.get("origins", ())]])

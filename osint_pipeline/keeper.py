@@ -120,7 +120,7 @@ class Keeper:
     def _quietly(self, act: Callable[[Workspace], str | None]) -> str | None:
         """Do something in a workspace of its own; what went wrong, None if nothing did."""
         try:
-            with Workspace(self.service) as workspace:
+            with Workspace(self.service, named=True) as workspace:
                 return act(workspace)
         except SchemaTooNew as error:
             self.outdated = error

@@ -11,8 +11,9 @@ from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.http import Response
 
 from spiders.page import Verdict
+from spiders.reading import text_of, tree_of
 from spiders.site import head_of
-from spiders.verdict import judge
+from spiders.verdict import MARKUP_CHARS, Head, judge
 
 
 class PoliteRetry(RetryMiddleware):
@@ -41,10 +42,7 @@ class PoliteRetry(RetryMiddleware):
         return result
 
     def _is_challenge(self, request: Request, response: Response) -> bool:
-        if response.status not in self.retry_http_codes:
-            return False
-        head = head_of(response, request)
-        return judge(response.body, response.url, "", response.status, headers=head).verdict is Verdict.CHALLENGE
+        return response.status in self.retry_http_codes and is_challenge(response, head_of(response, request))
 
     def _hold_back(self, request: Request, wait_seconds: float) -> None:
         slots: dict[str, Any] = self.crawler.engine.downloader.slots
@@ -53,6 +51,14 @@ class PoliteRetry(RetryMiddleware):
             slot.lastseen = max(
                 slot.lastseen, time.monotonic() + wait_seconds - slot.delay
             )  # the clock that Scrapy uses there
+
+
+def is_challenge(response: Response, head: Head) -> bool:
+    """Tell whether a refusing answer is a bot check, by its head and the begin of its body."""
+    tree = tree_of(body := response.body[:MARKUP_CHARS])
+    return (
+        judge(body, response.url, text_of(tree), response.status, headers=head, tree=tree).verdict is Verdict.CHALLENGE
+    )
 
 
 def retry_after_seconds(response: Response) -> float | None:

@@ -9,9 +9,11 @@ from osint_pipeline.outcome import by_reading, by_status
 from osint_pipeline.posts import page_batch
 from osint_pipeline.retrieve import Archive
 from spiders import news, telegram, video
-from spiders.page import Page, Verdict
+from spiders.page import LayoutChanged, Page, Verdict
+from spiders.verdict import judge_answer
 from storage.drafts import NOT_MODIFIED_STATUS
 from storage.exchange import RecordRef, RecordType
+from storage.http import split_response
 from storage.loading import load_records
 from storage.records import payload, read_record
 from storage.rows import Batch, CaptureKind, CaptureRow, CaptureState
@@ -136,9 +138,36 @@ def _read(archive: Archive, refs: list[RecordRef], last: RecordRef | None, spide
             body, media_type = body_of(_block(archive, chosen)), chosen.media_type or ""
         if kind is CaptureKind.MEDIA:
             return _Read(video.parse_info(body, url))
-        return _Read(telegram.parse(body, url) if spider == "telegram" else news.parse(body, url, media_type))
+        page = _page(body, url, media_type, spider=spider, status=(last and last.status) or 0)
+        answer = _answer(refs, last, url if made else None)
+        return _Read(judge_answer(page, answer.status or 0, _head(archive, answer), body) if answer else page)
     except Exception as error:  # noqa: BLE001 - one hostile page must not keep the others from being mended
         return _Read(trouble=f"not readable: {type(error).__name__}: {error}"[:300])
+
+
+def _page(body: bytes, url: str, media_type: str, *, spider: str, status: int) -> Page:
+    """Read a page as the crawl does: one of a refusing status need not be built as its site's pages are."""
+    try:
+        return telegram.parse(body, url) if spider == "telegram" else news.parse(body, url, media_type)
+    except LayoutChanged:
+        if status < 400:
+            raise
+        return Page(url=url, verdict=Verdict.UNDECIDED, reason=f"status {status}, not readable")
+
+
+def _answer(refs: list[RecordRef], last: RecordRef | None, shown: str | None) -> RecordRef | None:
+    """Name the answer whose head stands for a page: the last one, or that of the address which a browser `shown`."""
+    if shown is None:
+        return last
+    plain = shown.partition("#")[0]
+    return next((ref for ref in reversed(refs) if ref.type in RESPONSES and ref.url == plain), None)
+
+
+def _head(archive: Archive, ref: RecordRef) -> list[tuple[str, str]]:
+    """The fields of an answer's head as its server sent them."""
+    head = split_response(read_record(archive.member(ref)).block)
+    lines = head.raw.decode("latin-1").splitlines()[1:] if head else []
+    return [(name.strip(), value.strip()) for name, colon, value in (line.partition(":") for line in lines) if colon]
 
 
 def _block(archive: Archive, ref: RecordRef) -> bytes:

@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from osint_pipeline.conditions import Conditions, Given
+from osint_pipeline.credentials import Words
 from osint_pipeline.dedup import KnownPayloads, PictureLinks
 from osint_pipeline.errors import for_the_archive
 from osint_pipeline.fetch.redacting import Redacting
@@ -149,7 +150,14 @@ class Run:
     def _make_walls(self) -> Walls:
         exit = self.way.exit and (self.way.exit.name or "proxy")
         hours = self.workspace.service.wall_hours
-        return Walls(self.workspace.catalog, self.source_id, exit=exit or "direct", now=self.started_at, hours=hours)
+        return Walls(
+            self.workspace.catalog,
+            self.source_id,
+            exit=exit or "direct",
+            now=self.started_at,
+            hours=hours,
+            identity=self.detail["identity"],
+        )
 
     def _begin(self, row: RunRow) -> None:
         try:
@@ -311,7 +319,13 @@ class Run:
     @cached_property
     def browser_sink(self) -> Sink:
         """What the browser gives its records to: nothing of the source's identity passes. Raises UserError as `identity`."""
-        return Redacting(self.recorder, self.identity.secrets) if self.identity else self.recorder
+        return Redacting(self.recorder, Words(self.identity.secrets)) if self.identity else self.recorder
+
+    @property
+    def identity_used(self) -> bool:
+        """Whether the browser has asked for something with the source's identity."""
+        sink = self.__dict__.get("browser_sink")  # to ask for it would open the identity
+        return isinstance(sink, Redacting) and sink.used
 
     def flush(self) -> None:
         """Sync and commit; see Recorder.flush."""
@@ -337,7 +351,7 @@ class Run:
         ended = self._how_it_ended(reason, limit)
         whole = told = False
         with self._noting():
-            self.journal.end(ended, {**self.detail, "edited": self.tally.edited})
+            self.journal.end(ended, self._detail_at_end())
             whole = self.recorder.settled
         with self._noting():
             self.warcs.seal(whole)
@@ -387,10 +401,14 @@ class Run:
         """End the run in the catalogue: by the journal's entry, or without one where nothing can be written any more."""
         if self.journal.waits:
             self.journal.tell()
-        detail = {**self.detail, "edited": self.tally.edited}
+        detail = self._detail_at_end()
         self.workspace.catalog.end_run(
             self.id, ended.outcome, ended.counters, ended_at=ended.ended_at, reason=ended.reason, detail=detail
         )
+
+    def _detail_at_end(self) -> dict[str, Any]:
+        told = {**self.detail, "edited": self.tally.edited}
+        return told | ({"identity_used": self.identity_used} if self.source.identity else {})
 
     def _commit_the_rest(self) -> None:
         """Commit the last captures; what fails is noted."""

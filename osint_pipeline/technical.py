@@ -83,7 +83,7 @@ def warc_info(service: Service, run: UUID, source: Source | SourceRow, egress: s
     }
     if getattr(source, "identity", None):
         told["identity"] = (
-            "a named identity was used for pages in the browser; its cookies and credentials are redacted"
+            "a named identity is set for pages in the browser; their cookies and credentials are redacted"
         )
     return told if egress is None else {**told, "egress": egress}
 

@@ -172,7 +172,8 @@ class TrialSpider(Spider):
         content_type = (response.headers.get("Content-Type") or b"").decode("latin-1") or None
         try:
             page = trial.site.read(response.body, response.url, content_type)
-            trial.page = judge_answer(page, response.status, head_of(response, response.request))
+            head = head_of(response, response.request)
+            trial.page = judge_answer(page, response.status, head, response.body)
         except LayoutChanged as error:
             trial.failure = trial.failure or f"layout changed: {error}"
             return

@@ -73,7 +73,7 @@ def make_visits(order: Order, alive: Connection) -> None:
 def _make_visits(order: Order) -> int:
     service = load().service
     configure(service, kind="run")
-    with Workspace(service) as workspace:
+    with Workspace(service, named=True) as workspace:
         lock = HostLock.take(workspace.catalog, order.host, seconds=LOCK_SECONDS)
         if lock is None:
             return BUSY

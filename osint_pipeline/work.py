@@ -24,16 +24,17 @@ from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from storage.visits import database_now, forget_visits, running_since, seconds_to_next, take_over
+from storage.visits import database_now, forget_visits, put_off, running_since, seconds_to_next, take_over
 
 log = logger(__name__)
 
 CRAWL, CLOCK = "crawl", "clock"  # the queues: one job for each host that has visits; what looks after the others
 QUEUES = (CRAWL, CLOCK)
 TICK_SECONDS = 5.0
-TICK_LEAST_SECONDS = 0.2  # between two looks where something falls due all the time
+TICK_LEAST_SECONDS = 1.0  # between two looks where something falls due all the time
 ALERTS, REPLAYS, DAILY = "* * * * * 30", "*/10 * * * * 45", "17 3 * * * 0"  # cron with seconds, last
 OURS = (Exit.STORE, Exit.DATABASE, Exit.DISK, Exit.INTERRUPTED, LOST)  # ends that say nothing against the visit
+BUSY_SECONDS = 30.0  # before a host is tried again that another process keeps
 OURS_AGAIN = timedelta(seconds=60)  # before a visit is made again that such an end cut short
 CLOCKS = 3  # jobs of the clock at once: a long one keeps the ticks from nothing
 LEAVING_SECONDS = (
@@ -178,13 +179,16 @@ class Worker:
     async def _clock(self, app: procrastinate.App, catalog: Catalog) -> None:
         """Have the clock looked at when a source falls due, and every few seconds; a clock that steps delays it by no more.
 
-        Dead workers' jobs are freed each time.
+        Dead workers' jobs are freed every few seconds.
         """
+        rescued = 0.0
         while True:
             next_due = await asyncio.to_thread(seconds_to_next, catalog)
             pause = TICK_SECONDS - time.time() % TICK_SECONDS
             await asyncio.sleep(pause if next_due is None else min(pause, max(TICK_LEAST_SECONDS, next_due)))
-            await rescue(app, self.service.worker_gone_seconds)
+            if time.monotonic() - rescued >= TICK_SECONDS - TICK_LEAST_SECONDS:
+                rescued = time.monotonic()
+                await rescue(app, self.service.worker_gone_seconds)
             with suppress(exceptions.AlreadyEnqueued):
                 await app.configure_task("tick", queueing_lock="tick", queue=CLOCK).defer_async()
 
@@ -201,6 +205,8 @@ class Worker:
         self.keeper.wake()
         if ended.code == BUSY:
             log.info("another process has the host", host=host)
+            with suppress(StorageError):
+                await asyncio.to_thread(put_off, catalog, host, BUSY_SECONDS)
         if ended.code in (0, BUSY) or (ended.code == Exit.INTERRUPTED and ended.why is None):
             return
         log.warning("a host's process ended", host=host, why=ended.sentence)

@@ -34,6 +34,9 @@ class Workspace:
 
     service: Service
     rebuilds: bool = False  # whether the catalogue may be used while it is not whole
+    named: bool = (
+        False  # whether this machine's name was found to be its own already, by the worker that this is part of
+    )
     _database: str | None = None
     _catalog: "Catalog | None" = None
     _store: "ObjectStore | None" = None
@@ -72,7 +75,8 @@ class Workspace:
     @property
     def spool(self) -> Spool:
         if self._spool is None:
-            refuse_namesake(self.catalog, self.service.machine)
+            if not self.named:
+                refuse_namesake(self.catalog, self.service.machine, self.service.name_wait_seconds)
             claim = self.claim
             claim.take(self.owner)
             self._left.append(claim.leave)

@@ -158,6 +158,11 @@ class Service:
         120.0, "how long beyond its limit a visit may go on before its process is killed", at_least=0
     )
     catch_up_visits: int = _say(100, "visits made up for at most after an outage, for each source", at_least=1)
+    name_wait_seconds: float = _say(
+        20.0,
+        "how long a command waits for another machine of this machine's name to go, before it is refused",
+        at_least=0,
+    )
     host_wait_seconds: float = _say(
         30.0,
         "how long `osint crawl` waits for another process that visits its host; then it goes on beside it",

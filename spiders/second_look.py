@@ -29,7 +29,10 @@ class SecondLook:
         self.walls: Walls = NoWalls()
         self.has_login = False  # whether the browser has one for this source
         self._asked: set[str] = set()
-        self._waiting: dict[str, list[str]] = {}  # by host whose first walled page is with the browser
+        self._telling: dict[
+            str, str
+        ] = {}  # the walled page of each host that is with the browser, and tells for the others
+        self._waiting: dict[str, list[str]] = {}  # those others
         self._open: set[str] = set()  # hosts whose walls opened for the browser
         self._shut: set[str] = set()
 
@@ -54,17 +57,21 @@ class SecondLook:
             return True
         if host in self._shut:
             return False
-        if host in self._waiting:
+        if host in self._telling:
             self._waiting[host].append(url)
             return False
-        self._waiting[host] = []
+        self._telling[host], self._waiting[host] = url, []
         return True
 
     def came(self, url: str, *, well: bool) -> list[str]:
-        """Take what the browser saw; give the addresses of the host that are to be asked now."""
+        """Take what the browser saw; give the addresses of the host that are to be asked now.
+
+        Only the page that tells for the host decides: another that the browser saw may have had no wall before it.
+        """
         host = _host(url)
-        if host not in self._waiting:
+        if self._telling.get(host) != url:
             return []
+        del self._telling[host]
         held = self._waiting.pop(host)
         (self._open if well else self._shut).add(host)
         return held if well else []
@@ -72,10 +79,12 @@ class SecondLook:
     def failed(self, url: str) -> list[str]:
         """The browser brought nothing: the next one may tell."""
         host = _host(url)
-        if url in self._asked and (held := self._waiting.get(host)):
-            return [held.pop(0)]
-        if url in self._asked:
-            self._waiting.pop(host, None)
+        if self._telling.get(host) != url:
+            return []
+        if held := self._waiting[host]:
+            self._telling[host] = held.pop(0)
+            return [self._telling[host]]
+        del self._telling[host], self._waiting[host]
         return []
 
 

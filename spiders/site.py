@@ -178,7 +178,7 @@ class SiteSpider(Spider):
                 yield from self.look_again(self.second_look.failed(asked_for(response)))
                 return
             page = Page(url=response.url, verdict=Verdict.UNDECIDED, reason=f"status {response.status}, not readable")
-        page = judge_answer(page, response.status, head_of(response, response.request))
+        page = judge_answer(page, response.status, head_of(response, response.request), response.body)
         walk: Walk = response.meta.get("osint_walk") or Walk()
         again = list(self.second_requests(response, page))
         will_render = response.meta["osint_fetch"] == "wire" and self.second_look.asked(asked_for(response))

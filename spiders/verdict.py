@@ -1,6 +1,7 @@
 """What a page is, whatever its status says: content or a part, shell, stub, bot check, login wall, consent wall, block or grave."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -10,13 +11,20 @@ from lxml.etree import _Element as Element
 
 from spiders.page import Page, Verdict
 from spiders.reading import text_of, tree_of
-from spiders.verdict_rules import Rule, rules
+from spiders.substance import Substance
+from spiders.verdict_rules import WHOLE, Rule, rules
 
 Head = Sequence[tuple[str, str]]
-_OPENING = 300  # characters of the text that may hold a refusal's sentence, at its begin or end
-_LONGER = 40  # characters that a heading may have besides the sign
+MARKUP_CHARS = 1_000_000  # of a page's markup that the rules look at, and bytes of an answer's
+_CLOSING = 300  # characters of the text that may hold a refusal's sentence at its end
+_OPENING_CHARS, _OPENING_LINES = 1_000, 5  # of the text, whose lines may begin with a refusal's sentence
 _MOST_HEADINGS = 5
+_SITE_NAME = 40  # characters that the name of a site has at most, where a title ends with one
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s")
+_BAR = re.compile(r"\s+(?:[|•·»]|::)\s+")
+_DASH = re.compile(r"\s+[–—-]\s+")
 _VISIBLE_MEDIA = "//video[@src or source]|//audio[@src or source]|//iframe[@src]|//object[@data]|//body//img[@src]"
+_SAID_SITE = "//meta[@property='og:site_name' or @name='application-name']/@content"
 _STATUS = {
     401: (Verdict.LOGIN_WALL, "status 401"),
     404: (Verdict.GONE, "status 404"),
@@ -37,26 +45,30 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """A page as the rules look at it; `words` is how many its text has."""
+    """A page as the rules look at it, in small letters; `words` is how many its text has."""
 
     url: str
     status: int
     words: int
     lines: dict[str, Sequence[str]]
+    own: Substance
 
     def holds(self, rule: Rule) -> bool:
-        """Tell whether a rule holds in any of its places."""
+        """Tell whether a rule holds in any of its places, and nothing speaks for the page."""
         if rule.status and self.status not in rule.status:
             return False
         if rule.hosts and not _on(self.url, rule.hosts):
             return False
-        if not any(self.words <= most and self._shows(rule, place) for place, most in rule.where):
+        if not any(self._shows(rule, place, most) for place, most in rule.where):
             return False
-        return rule.besides is None or any(map(rule.besides.search, self.lines["markup"]))
+        if rule.besides is not None and not any(map(rule.besides.search, self.lines["markup"])):
+            return False
+        return rule.prose is None or not (self.own.article or self.own.prose > rule.prose)
 
-    def _shows(self, rule: Rule, place: str) -> bool:
-        found = ((rule.sign.search(line), line) for line in self.lines[place])
-        return any(hit and (place != "heading" or len(line) <= len(hit.group()) + _LONGER) for hit, line in found)
+    def _shows(self, rule: Rule, place: str, most: int) -> bool:
+        if place in WHOLE:  # a menu and a footer stand around a wall too
+            return any(map(rule.whole.fullmatch, self.lines[place])) and min(self.words, self.own.words) <= most
+        return self.words <= most and any(map(rule.sign.search, self.lines[place]))
 
 
 def judge(
@@ -79,13 +91,15 @@ def judge(
     return found
 
 
-def judge_answer(page: Page, status: int, headers: Head) -> Page:
+def judge_answer(page: Page, status: int, headers: Head, body: bytes = b"") -> Page:
     """Judge a page that is read once more by the head of its answer; a page that refuses has no posts.
 
-    What its reader found in it stands, unless it is content or nothing and the head says otherwise.
+    What its reader found in it stands, unless it is content or nothing and the head says otherwise. `body` is asked where
+    a refusing head does not suffice: some guards put theirs on each answer, their own or not.
     """
     words = sum(len(post.text.split()) for post in page.posts)
-    seen = _seen("", page.url, "", status, headers, None)
+    source = body[:MARKUP_CHARS].decode("utf-8", "replace") if status >= 400 else ""
+    seen = _seen(source, page.url, "", status, headers, None)
     seen = replace(seen, words=words)
     by_head = (rule for rule in rules().refusals if {place for place, _ in rule.where} == {"header"})
     if status not in _GONE and (rule := next(filter(seen.holds, by_head), None)):
@@ -117,19 +131,23 @@ def _by_status(status: int) -> Judgement | None:
 
 def _seen(source: str, url: str, text: str, status: int, headers: Head, tree: Element | None) -> _Seen:
     lines: dict[str, Sequence[str]] = {
-        "url": (url,),
-        "header": tuple(f"{name.lower()}: {value}" for name, value in headers),
-        "markup": (source,),
-        "heading": _headings(tree),
-        "opening": (" ".join(text[: 2 * _OPENING].split())[:_OPENING],),
-        "closing": (" ".join(text[-2 * _OPENING :].split())[-_OPENING:],),
+        "url": (url.casefold(),),
+        "header": tuple(f"{name}: {value}".casefold() for name, value in headers),
+        "markup": (source[:MARKUP_CHARS].casefold(),),
+        "heading": tuple(part for line in _headings(tree) for part in _parts(line.casefold(), url, tree)),
+        "opening": tuple(_openings(text)),
+        "closing": (" ".join(text[-2 * _CLOSING :].split())[-_CLOSING:].casefold(),),
     }
-    return _Seen(url=url, status=status, words=len(text.split()), lines=lines)
+    return _Seen(url=url, status=status, words=len(text.split()), lines=lines, own=Substance(tree, url))
 
 
 def _on(url: str, hosts: Iterable[str]) -> bool:
-    host = (urlsplit(url).hostname or "").lower()
+    host = _host(url)
     return any(host == one or host.endswith(f".{one}") for one in hosts)
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").lower()
 
 
 def _headings(tree: Element | None) -> tuple[str, ...]:
@@ -137,6 +155,30 @@ def _headings(tree: Element | None) -> tuple[str, ...]:
         return ()
     found = (" ".join("".join(tag.itertext()).split())[:200] for tag in tree.iter("title", "h1"))
     return tuple(line for line in islice(found, _MOST_HEADINGS) if line)
+
+
+def _parts(heading: str, url: str, tree: Element | None) -> Iterator[str]:
+    """Give a heading, and it without the site's name: behind a bar a short one, behind a dash one that is known."""
+    yield heading
+    for bound in (_BAR, _DASH):
+        parts = bound.split(heading)
+        for part, rest in ((parts[0], parts[1:]), (parts[-1], parts[:-1])):
+            name = " ".join(rest)
+            if name and len(name) <= _SITE_NAME and (bound is _BAR or _is_site(name, url, tree)):
+                yield part
+
+
+def _is_site(name: str, url: str, tree: Element | None) -> bool:
+    if tree is not None and name in {said.strip().casefold() for said in tree.xpath(_SAID_SITE)}:
+        return True
+    return len(name) > 3 and name.removeprefix("www.") in _host(url)
+
+
+def _openings(text: str) -> Iterator[str]:
+    """Give the first sentence of each of the text's first lines."""
+    lines = (line.strip() for line in text[:_OPENING_CHARS].splitlines())
+    for line in islice(filter(None, lines), _OPENING_LINES):
+        yield " ".join(_SENTENCE_END.split(line, maxsplit=1)[0].split()).casefold()
 
 
 def _by_substance(text: str, tree: Element | None) -> Judgement:
@@ -156,10 +198,10 @@ def _by_substance(text: str, tree: Element | None) -> Judgement:
 def _shell(words: int, tree: Element) -> str | None:
     """Name the sign that a page's content comes by script, or None."""
     shell = rules().shell
-    asks = (" ".join("".join(tag.itertext()).split())[:2_000] for tag in islice(tree.iter("noscript"), 20))
+    asks = (" ".join("".join(tag.itertext()).split())[:2_000].casefold() for tag in islice(tree.iter("noscript"), 20))
     if any(shell.sign.search(line) for line in asks):
         return "a noscript text asks for scripts"
-    if shell.sign.search(" ".join(text_of(tree)[:5_000].split())) and words:
+    if words and shell.sign.search(" ".join(text_of(tree)[:5_000].split()).casefold()):
         return "the text asks for scripts"
     roots = (tag for tag in tree.iter("div", "main", "section") if (tag.get("id") or "").lower() in shell.roots)
     for tag in islice(roots, 20):

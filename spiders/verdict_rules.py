@@ -12,6 +12,7 @@ from spiders.page import Verdict
 
 FILE = "verdicts.toml"
 PLACES = ("url", "header", "markup", "heading", "opening", "closing")
+WHOLE = ("heading", "opening")  # a sign must fill these: a heading, a sentence that a line begins with
 LANGUAGES = ("be", "ru", "uk", "pl", "en", "any")
 DECIDED_BY = (  # a rule may give these; content, empty and shell are told by what the page holds
     Verdict.PARTIAL,
@@ -26,9 +27,12 @@ DECIDED_BY = (  # a rule may give these; content, empty and shell are told by wh
 BY_BROWSER = (Verdict.CHALLENGE, Verdict.CONSENT_WALL)  # may come out otherwise there, unless a rule says no
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
-_FIELDS = ("name", "verdict", "reason", "where", "signs", "besides", "hosts", "status", "browser")
+_FIELDS = ("name", "verdict", "reason", "where", "signs", "besides", "hosts", "status", "browser", "prose", "host")
 _NEEDED = ("name", "verdict", "reason", "where", "signs")
 _MOST_WORDS, _MOST_LETTERS = 100_000, 500
+_PROSE = 500  # letters of running text that a wall may have, where its rule does not say
+_ENDING = r"\w{0,3}\W*"  # behind a sign that fills its line: an ending, dots, a smile
+_ESCAPED = re.compile(r"\\.")
 
 
 class BadRules(ValueError):
@@ -44,6 +48,8 @@ class Rule:
     """A sign of a refusal, and where it is looked for: each place with the most words of text that the page may have.
 
     `besides` must hold in the markup too. Empty `hosts` and `status` are any. `browser`: whether the browser may see more.
+    `prose`: the most letters of running text that the page may have; it may have no article's marks then. None: both may be.
+    `host`: whether it stands before the whole host. All signs are in small letters; `whole` must fill its line.
     """
 
     name: str
@@ -51,7 +57,10 @@ class Rule:
     reason: str
     where: tuple[tuple[str, int], ...]
     sign: re.Pattern[str]
+    whole: re.Pattern[str]
     besides: re.Pattern[str] | None = None
+    prose: int | None = None
+    host: bool = False
     hosts: tuple[str, ...] = ()
     status: tuple[int, ...] = ()
     browser: bool = False
@@ -77,6 +86,11 @@ class Rules:
     def by_browser(self, name: str | None) -> bool:
         """Tell whether the browser may see more of a page that this rule decided on."""
         return any(rule.browser for rule in self.refusals if rule.name == name)
+
+    def of_host(self, reason: str | None) -> bool:
+        """Tell whether a refusal for this reason, as the catalogue has it, stands before the whole host by its rule."""
+        said = reason or ""
+        return any(rule.host and (said == rule.reason or said.endswith(f": {rule.reason}")) for rule in self.refusals)
 
 
 @cache
@@ -130,12 +144,16 @@ class _Reader:
             verdict = Verdict.CONTENT
         if verdict not in DECIDED_BY:
             self._refuse("verdict", f"none of {', '.join(DECIDED_BY)}")
+        where, sign = self._where(), self._signs()
         return Rule(
             name=name,
             verdict=verdict,
             reason=self._text("reason"),
-            where=self._where(),
-            sign=self._signs(),
+            where=where,
+            sign=sign,
+            whole=re.compile(rf"\W*(?:{sign.pattern}){_ENDING}"),
+            prose=self._prose(verdict, {place for place, _ in where}),
+            host=self._flag("host", False),
             besides=self._pattern("besides", [self._text("besides")]) if "besides" in self.table else None,
             hosts=self._hosts(),
             status=self._status(),
@@ -179,6 +197,12 @@ class _Reader:
             self._refuse(field, "true or false")
         return value
 
+    def _prose(self, verdict: Verdict, places: set[str]) -> int | None:
+        if "prose" in self.table:
+            return self._number("prose", self.table["prose"], _MOST_WORDS)
+        sure = verdict is Verdict.PARTIAL or "hosts" in self.table or places <= {"url", "header"}
+        return None if sure else _PROSE
+
     def _where(self) -> tuple[tuple[str, int], ...]:
         value = self.table["where"]
         if not isinstance(value, dict) or not value:
@@ -201,12 +225,14 @@ class _Reader:
     def _pattern(self, field: str, signs: list[str]) -> re.Pattern[str]:
         for sign in signs:
             try:
-                found = re.compile(sign, re.IGNORECASE)
+                found = re.compile(sign)
             except re.error as error:
                 self._refuse(field, f"{sign!r} is no regular expression: {error}")
             if found.search(""):
                 self._refuse(field, f"{sign!r} fits every page")
-        return re.compile("|".join(f"(?:{sign})" for sign in signs), re.IGNORECASE)
+            if (plain := _ESCAPED.sub("", sign)) != plain.casefold():
+                self._refuse(field, f"{sign!r} has capitals; small letters are looked for in small letters")
+        return re.compile("|".join(f"(?:{sign})" for sign in signs))
 
     def _hosts(self) -> tuple[str, ...]:
         if "hosts" not in self.table:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import numpy as np
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, func, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -64,18 +64,13 @@ COPY (SELECT id, hash FROM fingerprints WHERE hash IS NOT NULL AND algorithm = %
 AND id >= %s ORDER BY id) TO STDOUT (FORMAT binary)
 """
 _CONNECTED = text(
-    "SELECT application_name, backend_start FROM pg_stat_activity "
-    "WHERE datname = current_database() AND starts_with(application_name, :prefix) ORDER BY backend_start"
+    "SELECT application_name, min(backend_start) AS since FROM pg_stat_activity "
+    "WHERE datname = current_database() AND starts_with(application_name, :prefix) GROUP BY application_name"
 )
-_QUICKLY_MISSED = (  # a connection whose machine vanished is gone within 15 seconds
-    "-ctcp_keepalives_idle=5 -ctcp_keepalives_interval=3 -ctcp_keepalives_count=3 -ctcp_user_timeout=15000"
-)
-
-
-def connection_options(url: URL) -> str:
-    """Say what a connection is told at its start: that the server is to miss us quickly, then what the URL itself says."""
-    said = url.query.get("options", ())
-    return " ".join((_QUICKLY_MISSED, *((said,) if isinstance(said, str) else said)))
+# A connection whose machine vanished is gone within 15 seconds. Told after connecting: poolers refuse it in the startup packet.
+QUICKLY_MISSED = """
+SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 15000
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +122,14 @@ class Catalog:
         `name` stands in the server's list of connections. Raises DatabaseUnavailable, and SchemaTooNew if a newer program
         has been here.
         """
-        address = _driver_url(url)
-        options = connection_options(address) + (f" -csearch_path={schema}" if schema else "")
-        arguments = {"connect_timeout": connect_seconds, "application_name": name, "options": options}
-        engine = create_engine(address, pool_size=2, pool_pre_ping=True, connect_args=arguments)
+        more = {"options": f"-csearch_path={schema}"} if schema else {}
+        engine = create_engine(
+            _driver_url(url),
+            pool_size=2,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": connect_seconds, "application_name": name, **more},
+        )
+        event.listen(engine, "connect", _to_be_missed)
         catalog = cls(engine)
         try:
             with catalog.begin() as connection:
@@ -140,11 +139,11 @@ class Catalog:
             raise
         return catalog
 
-    def connected(self, prefix: str) -> list[tuple[str, datetime]]:
-        """List connections to this database by name, those that begin so: name, and since when."""
+    def connected(self, prefix: str) -> list[tuple[str, datetime | None]]:
+        """List connections to this database whose names begin so, by name: since when (None: another role's, not told)."""
         with self.begin() as connection:
             found = connection.execute(_CONNECTED, {"prefix": prefix})
-            return [(row.application_name, row.backend_start) for row in found]
+            return [(row.application_name, row.since) for row in found]
 
     @property
     def where(self) -> str:
@@ -617,6 +616,13 @@ def _cursor(connection: Connection) -> Iterator[psycopg.Cursor[Any]]:
     assert isinstance(driver, psycopg.Connection)
     with driver.cursor() as cursor:
         yield cursor
+
+
+def _to_be_missed(connection: psycopg.Connection, _: object) -> None:
+    """Tell the server, outside of any transaction, that it is to notice soon when we are gone."""
+    connection.autocommit = True
+    connection.execute(QUICKLY_MISSED)
+    connection.autocommit = False
 
 
 def _driver_url(url: str) -> URL:

@@ -10,7 +10,17 @@ from uuid import UUID
 
 from storage.digest import labelled, length_of, pieces, sha256_of
 from storage.exchange import Block, Exchange, Original, RecordType, Resource, Truncated
-from storage.fields import safe_address, safe_date, safe_note, safe_url, safe_value, to_header, to_warc_fields, urn
+from storage.fields import (
+    cut_note,
+    safe_address,
+    safe_date,
+    safe_note,
+    safe_url,
+    safe_value,
+    to_header,
+    to_warc_fields,
+    urn,
+)
 from storage.http import PayloadDigest, split
 from storage.ids import new_id
 
@@ -50,7 +60,7 @@ def of_exchange(
 def _of_exchange(
     exchange: Exchange, payload: PayloadDigest | None, original: Original | None, info: UUID
 ) -> list[Draft]:
-    date, url = safe_date(exchange.started_at), safe_url(exchange.url)
+    date, url = safe_date(exchange.started_at), exchange.url
     main = exchange.record_id
     if exchange.response is not None and payload is not None:
         drafts = [_response(exchange, exchange.response, payload, original, _start(main, date, url, info))]
@@ -69,7 +79,7 @@ def of_resource(resource: Resource, info: UUID) -> Draft:
     """Draft a resource record; reads the body once for its digest."""
     sha256, size = sha256_of(pieces(resource.body))
     media_type = safe_value(resource.media_type) or "application/octet-stream"
-    draft = _start(resource.record_id, safe_date(resource.made_at), safe_url(resource.url), info)
+    draft = _start(resource.record_id, safe_date(resource.made_at), resource.url, info)
     _type(draft, RecordType.RESOURCE, resource.body, sha256, media_type)
     draft.fields.append(("WARC-Payload-Digest", labelled(sha256)))
     draft.fields += [safe_note(*note) for note in resource.notes]
@@ -99,12 +109,14 @@ def of_info(info: Mapping[str, str], record_id: UUID, file_name: str) -> Draft:
     return draft
 
 
-def _start(record_id: UUID, date: str, url: str, info: UUID) -> Draft:
+def _start(record_id: UUID, date: str, address: str, info: UUID) -> Draft:
+    url = safe_url(address)
     fields = [
         ("WARC-Record-ID", urn(record_id)),
         ("WARC-Date", date),
         ("WARC-Target-URI", url),
         _informed(info),
+        *cut_note(address),
     ]
     return Draft(fields, b"", {"record_id": record_id, "url": url, "date": date})
 

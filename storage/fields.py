@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from ipaddress import ip_address
 from uuid import UUID
 
@@ -17,12 +18,32 @@ RESERVED = re.compile(
     "segment-origin-id|segment-total-length|protocol|cipher-suite)|content-(length|type)",
     re.IGNORECASE,
 )
+URL_LIMIT, NOTE_LIMIT = 32768, 8192  # characters; a header of a megabyte is read by no one
 Fields = Iterable[tuple[str, str]]
 
 
 def safe_url(url: str) -> str:
-    """Percent-encode blanks and control characters of a URL; all else is kept as it is."""
-    return _UNSAFE_URL.sub(_percent, url) if _UNSAFE_URL.search(url) else url
+    """Percent-encode blanks and control characters of a URL; all else is kept as it is, up to URL_LIMIT characters.
+
+    A page may ask for a URL of megabytes, and readers of WARCs bound a record's header: a longer one ends in the digest of the whole.
+    """
+    whole = _UNSAFE_URL.sub(_percent, url) if _UNSAFE_URL.search(url) else url
+    if len(whole) <= URL_LIMIT:
+        return whole
+    ending = f"...sha256={sha256(whole.encode()).hexdigest()}"
+    return whole[: URL_LIMIT - len(ending)] + ending
+
+
+def cut_note(url: str) -> tuple[tuple[str, str], ...]:
+    """Give the note that declares a URL that safe_url() cut; none where it did not."""
+    if len(url) <= URL_LIMIT // 9 or len(_UNSAFE_URL.sub(_percent, url)) <= URL_LIMIT:
+        return ()
+    return (
+        (
+            "OSINT-Alteration",
+            f"target URI cut at {URL_LIMIT} of {len(url)} characters, its end is the digest of the whole",
+        ),
+    )
 
 
 def safe_value(value: str) -> str:
@@ -31,8 +52,12 @@ def safe_value(value: str) -> str:
 
 
 def safe_note(name: str, value: str) -> tuple[str, str]:
-    """Make a field of a note: a token for its name, prefixed with Note- where the standard has that name."""
+    """Make a field of a note: a token for its name, prefixed with Note- where the standard has that name.
+
+    Longer than NOTE_LIMIT characters it is cut, and ends in three dots.
+    """
     name = _UNSAFE_NAME.sub("-", name) or "Note"
+    value = value if len(value) <= NOTE_LIMIT else value[: NOTE_LIMIT - 3] + "..."
     return (f"Note-{name}" if RESERVED.fullmatch(name) else name), safe_value(value)
 
 

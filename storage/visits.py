@@ -165,6 +165,14 @@ def put_back(catalog: Catalog, visit: VisitRow, *, not_before: datetime, reason:
     return _change(catalog, visit, {**_again(visit), "not_before": not_before, "reason": reason})
 
 
+def put_off(catalog: Catalog, host: str, seconds: float) -> None:
+    """Let a host's visits wait: somebody has it, and nobody needs a place to wait for it."""
+    later = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    waiting = update(visits).where(visits.c.host == host, visits.c.state == VisitState.DUE, visits.c.not_before < later)
+    with catalog.begin() as connection:
+        connection.execute(waiting.values(not_before=later))
+
+
 def take_over(
     catalog: Catalog,
     host: str,

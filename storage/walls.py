@@ -4,22 +4,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, Text, case, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.catalog import Catalog
 from storage.copying import storable
 from storage.rows import CaptureKind, CaptureState
-from storage.schema import captures, walls
+from storage.schema import captures, runs, walls
 
 MOST = 1000
 _INDEXED = 400  # letters of an address that the index holds
+_OPERATOR = "operator"  # stands as the fetcher of a host's mark that its walls were cleared; no wall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wall:
     """A host that refused us: by which way out and fetcher ("wire", "browser") it was asked, as what its answer showed.
 
+    `exit` is whatever the caller tells ways apart by.
     `count` are the captures refused since `since` without a pause longer than the caller's.
     """
 
@@ -65,23 +67,56 @@ def lift_walls(
         connection.execute(walls.delete().where(ours, walls.c.verdict.in_(verdicts), walls.c.last_at < before))
 
 
-def walls_since(
-    connection: Connection, since: datetime, *, host: str | None = None, exit: str | None = None
-) -> list[Wall]:
+def clear_walls(catalog: Catalog, host: str, at: datetime) -> int:
+    """Forget all walls of a host, and what the browser met at its pages until a moment; give how many stood in the list."""
+    mark = {
+        "host": host,
+        "exit": "",
+        "fetcher": _OPERATOR,
+        "verdict": "cleared",
+        "since": at,
+        "last_at": at,
+        "count": 1,
+    }
+    made = insert(walls).values(mark)
+    with catalog.begin() as connection:
+        gone = connection.execute(walls.delete().where(walls.c.host == host, walls.c.fetcher != _OPERATOR)).rowcount
+        connection.execute(made.on_conflict_do_update(index_elements=list(walls.primary_key), set_={"last_at": at}))
+    return gone
+
+
+def cleared_at(connection: Connection, host: str) -> datetime | None:
+    """Tell when the walls of a host were last cleared."""
+    mark = select(func.max(walls.c.last_at)).where(walls.c.host == host, walls.c.fetcher == _OPERATOR)
+    return connection.execute(mark).scalar_one()
+
+
+def walls_since(connection: Connection, since: datetime, *, host: str | None = None) -> list[Wall]:
     """List walls that were met since a moment, the last met first, at most MOST."""
     wanted = select(walls).where(walls.c.last_at >= since).order_by(walls.c.last_at.desc(), walls.c.host).limit(MOST)
+    wanted = wanted.where(walls.c.fetcher != _OPERATOR)
     wanted = wanted if host is None else wanted.where(walls.c.host == host)
-    wanted = wanted if exit is None else wanted.where(walls.c.exit == exit)
     return [Wall(**row._mapping) for row in connection.execute(wanted)]
 
 
-def rendering_refused(catalog: Catalog, source_id: object, url: str, *, since: datetime) -> bool:
-    """Tell whether a source's last rendering of an address, since a moment, came upon a wall."""
+def rendering_refused(
+    catalog: Catalog, source_id: object, url: str, *, exit: str, identity: str | None, since: datetime
+) -> bool:
+    """Tell whether a source's last rendering of an address, since a moment, came upon a wall.
+
+    `exit` ("direct", "proxy" for one without a name) and `identity` (digest of its name) are those that it was asked by.
+    """
+    way = func.coalesce(
+        runs.c.detail["egress"]["exit"].astext,
+        case((cast(runs.c.detail["proxy"], Text) == "true", "proxy"), else_="direct"),
+    )
     wanted = (
         select(captures.c.state, captures.c.verdict, captures.c.status)
+        .join(runs, runs.c.id == captures.c.run_id)
         .where(func.left(captures.c.url, _INDEXED) == storable(url)[:_INDEXED], captures.c.url == storable(url))
         .where(captures.c.source_id == source_id, captures.c.kind == CaptureKind.RENDERED)
         .where(captures.c.captured_at >= since)
+        .where(way == exit, runs.c.detail["identity"].astext.is_not_distinct_from(identity))
         .order_by(captures.c.captured_at.desc())
         .limit(1)
     )

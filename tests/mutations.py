@@ -193,7 +193,7 @@ def other_manifest(trio: Trio) -> None:
     replace(trio.sealed.manifest, sealed_from(trio.other).manifest.read_bytes())
 
 
-DATE = rb"(WARC-Date: \d{4}-\d\d-\d\dT)\d\d"
+DATE = rb"(WARC-Date: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.)\d{6}"
 FILE = {
     **{
         f"gzip header byte {at} flipped": Mutation(flip(RESPONSE, at), "framing" if at < 3 else "record-sha256", alone)
@@ -206,7 +206,7 @@ FILE = {
     "bit flipped in the compressed body": Mutation(flip(RESPONSE, -200, 4), "framing", "framing"),
     "bit flipped in the body": Mutation(edit(RESPONSE, flip_body), "block-digest", "block-digest"),
     "bit flipped in the HTTP header": Mutation(edit(RESPONSE, swap(rb"HTTP/1\.1 200", b"HTTP/1.1 201")), "block-digest", "block-digest"),
-    "date changed": Mutation(edit(RESPONSE, swap(DATE, rb"\g<1>00")), "manifest-field"),
+    "date changed": Mutation(edit(RESPONSE, swap(DATE, rb"\g<1>000001")), "manifest-field"),
     "date of next century": Mutation(edit(RESPONSE, swap(rb"WARC-Date: 20", b"WARC-Date: 21")), "date-in-future", "date-in-future"),
     "date before the web": Mutation(edit(RESPONSE, swap(rb"WARC-Date: 20", b"WARC-Date: 19")), "manifest-field"),
     "address of the page changed": Mutation(edit(RESPONSE, swap(rb"(WARC-Target-URI: http://[^/]*/)", rb"\1x")), "manifest-field"),

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from osint_pipeline.fetch import browser
+from osint_pipeline.fetch import chromium
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
@@ -62,7 +62,7 @@ def server(tmp_path):
 @needs_chromium
 def test_a_chain_is_kept_once_for_a_run(server, tmp_path, monkeypatch):
     url, der = server
-    monkeypatch.setattr(browser, "FLAGS", (*browser.FLAGS, "--ignore-certificate-errors"))
+    monkeypatch.setattr(chromium, "FLAGS", (*chromium.FLAGS, "--ignore-certificate-errors"))
     with Lab(tmp_path / "scratch") as lab:
         first, kept = lab.fetch(url + "/")
         _, again = lab.fetch(url + "/")

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from osint_pipeline.hostlock import HostLock
+from osint_pipeline.namesake import connection_name
 from osint_pipeline.source import host_of
 from tests.commands import ROOT, Osint
 from tests.manychannels import ManyChannels
@@ -55,11 +57,15 @@ def test_a_second_machine_of_one_name_is_refused_and_ends_nothing_of_the_first(t
         cluster.watch([f"{server.url}/slow"], spider="page")
         cluster.start("m1")
         wait_for(lambda: server.asked("/slow"), PATIENCE, lambda: cluster.said("m1"))
-        other = Osint(tmp_path / "other", **{**cluster.named, "OSINT_MACHINE": "m1"})
+        other = Osint(tmp_path / "other", **{**cluster.named, "OSINT_MACHINE": "m1", "OSINT_NAME_WAIT_SECONDS": "1"})
         command = [*alone, sys.executable, "-m", "osint_pipeline", "recover"]
         refused = subprocess.run(command, env=other.environ, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert refused.returncode == 2 and "another machine calls itself m1 too" in refused.stderr, refused
-        held.free = True
-        wait_for(cluster.ended, PATIENCE, cluster.visits)
+        with psycopg.connect(
+            cluster.url.replace("+psycopg", ""), application_name=connection_name("m1")[:-12] + "0" * 12
+        ):  # one that came later
+            held.free = True
+            wait_for(cluster.ended, PATIENCE, cluster.visits)
+            cluster.machine("m1").run("recover")
         assert [one["outcome"] for one in cluster.visits()] == ["complete"]
         assert cluster.stop("m1") == 0

@@ -25,6 +25,7 @@ from storage.visits import (
     forget_visits,
     last_visits,
     put_back,
+    put_off,
     seconds_to_next,
     take_over,
 )
@@ -81,6 +82,16 @@ def test_it_is_known_how_long_nothing_falls_due(catalog: Catalog) -> None:
     watched(catalog, "later", now + 60 * MINUTE)
     watched(catalog, "soon", now + MINUTE)
     assert 0 < (seconds_to_next(catalog) or 0) <= 60
+
+
+def test_the_visits_of_a_host_that_somebody_has_wait_and_none_is_lost(catalog: Catalog) -> None:
+    watched(catalog, "kept", database_now(catalog) - MINUTE)
+    (host, _), *_ = tick(catalog, catch_up_visits=5)
+    put_off(catalog, host, 30)
+    assert claim(catalog, host, "m1:1:1") is None and tick(catalog, catch_up_visits=5) == []
+    put_off(catalog, host, 0)  # never sooner
+    assert claim(catalog, host, "m1:1:1") is None
+    assert tick(catalog, database_now(catalog) + timedelta(seconds=31), catch_up_visits=5) == [(host, 0)]
 
 
 def test_while_a_visit_waits_the_next_is_merged_into_it_and_said_to_be(catalog: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -10,8 +11,8 @@ from spiders.page import Page, Verdict
 from spiders.second_look import SecondLook
 from storage.catalog import Catalog
 from storage.ids import new_id
-from storage.rows import Batch, CaptureKind, CaptureRow, CaptureState
-from storage.walls import MOST, Wall, note_walls, walls_since
+from storage.rows import Batch, CaptureKind, CaptureRow, CaptureState, RunRow, SourceRow
+from storage.walls import MOST, Wall, clear_walls, note_walls, walls_since
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SOURCE, RUN = new_id(), new_id()
@@ -29,12 +30,18 @@ def walls(catalog: Catalog, now: datetime = NOW, exit: str = "direct", hours: fl
 
 
 def row(
-    verdict: str | None, url: str = URL, kind: str = "rendered", at: datetime = NOW, status: int = 200
+    verdict: str | None,
+    url: str = URL,
+    kind: str = "rendered",
+    at: datetime = NOW,
+    status: int = 200,
+    reason: str | None = "why",
+    run: UUID = RUN,
 ) -> CaptureRow:
     good = verdict in ("content", "gone")
     state = CaptureState.CAPTURED if good else CaptureState.REFUSED
     return CaptureRow(
-        run_id=RUN, source_id=SOURCE, url=url, kind=CaptureKind(kind), state=state, captured_at=at, verdict=verdict, status=status, reason="why"
+        run_id=run, source_id=SOURCE, url=url, kind=CaptureKind(kind), state=state, captured_at=at, verdict=verdict, status=status, reason=reason
     )  # fmt: skip
 
 
@@ -67,6 +74,16 @@ def test_a_wall_of_the_wire_keeps_nobody_from_the_browser(catalog: Catalog) -> N
     assert not walls(catalog).in_vain(URL)
 
 
+def test_a_block_holds_for_its_page_alone_unless_its_rule_says_more(catalog: Catalog) -> None:
+    ours = walls(catalog)
+    ours.committed([row("blocked", status=451, reason="status 451"), row("blocked", reason="VK withholds it in the country that we came from")])  # fmt: skip
+    assert not ours.in_vain(URL + "/other") and not walls(catalog).in_vain(URL + "/other")
+    banned = "status 403: Cloudflare blocks the address or country that we came from"
+    ours.committed([row("blocked", status=403, reason=banned)])
+    assert ours.in_vain(URL + "/other") and walls(catalog).in_vain(URL + "/other")
+    assert not walls(catalog, exit="minsk").in_vain(URL + "/other")
+
+
 def test_what_comes_through_lifts_the_hosts_wall_and_a_later_one_begins_anew(catalog: Catalog) -> None:
     ours = walls(catalog)
     ours.committed([row("consent_wall"), row("login_wall")])
@@ -82,6 +99,14 @@ def test_what_comes_through_lifts_the_hosts_wall_and_a_later_one_begins_anew(cat
     assert standing(catalog) == [("x.example", "browser", "login_wall", 1)]
 
 
+def test_one_refusal_by_status_does_not_outlast_a_good_capture(catalog: Catalog) -> None:
+    ours = walls(catalog)
+    ours.committed([row(None, kind="page", status=403), row("blocked", kind="page"), row("stub", kind="page")])
+    assert len(standing(catalog)) == 3
+    ours.committed([row("content", URL + "/2", kind="page", at=NOW + timedelta(minutes=1))])
+    assert standing(catalog) == []
+
+
 def test_a_wall_that_was_not_met_for_long_is_counted_anew(catalog: Catalog) -> None:
     walls(catalog).committed([row("challenge")])
     later = NOW + timedelta(days=3)
@@ -91,18 +116,55 @@ def test_a_wall_that_was_not_met_for_long_is_counted_anew(catalog: Catalog) -> N
     assert (one.since, one.last_at, one.count, one.reason) == (later, later, 1, "why")
 
 
+def begun(catalog: Catalog, exit: str | None = None, identity: str | None = None) -> UUID:
+    source = catalog.ensure_source(SourceRow(slug="x", url=URL, spider="page", created_at=NOW))
+    detail = {"egress": {"exit": exit}, "proxy": exit is not None, "identity": identity}
+    catalog.begin_run(run := RunRow(source_id=source.id, started_at=NOW, detail=detail))
+    return run.id
+
+
 def test_another_refusal_holds_for_its_page_and_source_while_it_is_the_last_word(catalog: Catalog) -> None:
+    run = begun(catalog)
     ours = walls(catalog)
-    ours.closed(one := row("login_wall"))
+    ours.closed(one := row("login_wall", run=run))
     assert ours.in_vain(URL) and not ours.in_vain(URL + "/other"), "at once, before it is committed"
     catalog.commit(Batch(captures=(one,)))
     assert walls(catalog).in_vain(URL)
     assert not walls(catalog, NOW + timedelta(hours=25)).in_vain(URL)
     assert not Walls(catalog, new_id(), exit="direct", now=NOW, hours=24.0).in_vain(URL), "another source may see more"
-    catalog.commit(Batch(captures=(row("content", at=NOW + timedelta(minutes=1)),)))
+    catalog.commit(Batch(captures=(row("content", at=NOW + timedelta(minutes=1), run=run),)))
     assert not walls(catalog).in_vain(URL)
-    catalog.commit(Batch(captures=(row(None, URL + "/status", status=403),)))
+    catalog.commit(Batch(captures=(row(None, URL + "/status", status=403, run=run),)))
     assert walls(catalog).in_vain(URL + "/status"), "a status alone is a refusal too"
+
+
+def test_what_was_refused_one_way_may_be_tried_another(catalog: Catalog) -> None:
+    page, me = URL + "/ways", "0a" * 32
+    mine = Walls(catalog, SOURCE, exit="direct", now=NOW, hours=24.0, identity=me)
+    catalog.commit(Batch(captures=(row("login_wall", page, run=begun(catalog)),)))
+    assert walls(catalog).in_vain(page)
+    assert not walls(catalog, exit="minsk").in_vain(page) and not walls(catalog, exit="proxy").in_vain(page)
+    assert not mine.in_vain(page)
+    later = NOW + timedelta(minutes=1)
+    catalog.commit(Batch(captures=(row("content", page, at=later, run=begun(catalog, "minsk")),)))
+    assert walls(catalog).in_vain(page), "what another exit sees is no word of this one"
+    catalog.commit(Batch(captures=(row("login_wall", page, at=later, run=begun(catalog, identity=me)),)))
+    assert mine.in_vain(page)
+    walls(catalog).committed([row("challenge", "https://ways.example/")])
+    assert walls(catalog).in_vain("https://ways.example/2") and not mine.in_vain("https://ways.example/2")
+
+
+def test_the_operator_clears_a_hosts_walls(catalog: Catalog) -> None:
+    page = "https://clear.example/a"
+    walls(catalog).committed([row("challenge", page), row("login_wall", page, kind="page")])
+    catalog.commit(Batch(captures=(row("challenge", page, run=begun(catalog)),)))
+    assert walls(catalog).in_vain(page) and walls(catalog).in_vain(page + "/2")
+    assert clear_walls(catalog, "clear.example", NOW + timedelta(minutes=1)) == 2
+    assert clear_walls(catalog, "clear.example", NOW + timedelta(minutes=2)) == 0
+    assert not walls(catalog).in_vain(page) and not walls(catalog).in_vain(page + "/2")
+    assert not [one for one in standing(catalog) if one[0] == "clear.example"], "the mark is no wall"
+    catalog.commit(Batch(captures=(row("challenge", page, at=NOW + timedelta(minutes=3), run=begun(catalog)),)))
+    assert walls(catalog).in_vain(page)
 
 
 def test_the_list_is_bounded(catalog: Catalog) -> None:
@@ -144,6 +206,16 @@ def test_a_wall_that_does_not_open_leaves_the_others_alone() -> None:
     assert not second.wanted(URL + "3", wall)
     assert second.came(URL + "2", well=False) == [] and not second.wanted(URL + "4", wall)
     assert second.came(URL + "2", well=True) == []
+
+
+def test_only_the_page_that_tells_decides_for_its_host() -> None:
+    second, wall = SecondLook(), look("challenge", "cloudflare")
+    assert second.wanted(URL + "1", wall) and not second.wanted(URL + "2", wall)
+    assert second.wanted(URL + "shell", look("shell"))
+    second.note(URL + "shell")
+    assert second.came(URL + "shell", well=True) == [] and second.failed(URL + "shell") == []
+    assert not second.wanted(URL + "3", wall), "the wall has not opened yet"
+    assert second.came(URL + "1", well=False) == [] and not second.wanted(URL + "4", wall)
 
 
 def test_a_browser_that_fails_lets_the_next_page_tell() -> None:

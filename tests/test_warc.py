@@ -280,6 +280,20 @@ def test_nothing_that_a_server_says_becomes_a_field_of_its_own(hostile: dict[str
     assert [len(line.split(" ", 2)) for line in sealed.cdxj.read_text().splitlines()] == [3] * (ref.status is not None)
 
 
+def test_an_address_or_a_note_of_megabytes_leaves_all_records_readable(tmp_path: Path) -> None:
+    """A page may ask for an address of any length; a header above a megabyte is read by nobody, nor what stands behind it."""
+    url, note = "https://example.org/x?" + "y" * 1_200_000, ("OSINT-Omission", "n" * 3_000_000)
+    warc = OpenWarc.create(tmp_path, "long", INFO)
+    ref = warc.append(exchange(b"HTTP/1.1 200 OK\r\n\r\nab", url=url, notes=(note,)))
+    behind = warc.append(exchange(b"HTTP/1.1 200 OK\r\n\r\ncd"))
+    sealed = warc.seal()
+    assert faults(sealed.path, sealed.manifest) == []
+    record = read_record(member(sealed.path, ref))
+    assert record.header.url == ref.url and len(ref.url) == 32768 and ref.url.endswith(sha256(url.encode()))
+    assert any("target URI cut at 32768 of 1200022" in one for one in record.header.all("OSINT-Alteration"))
+    assert read_record(member(sealed.path, behind)).block.endswith(b"cd")
+
+
 def test_a_failure_is_recorded_with_its_request(tmp_path: Path) -> None:
     warc = OpenWarc.create(tmp_path, "failed", INFO)
     ref = warc.append(exchange(None, failure="timeout"))

@@ -21,9 +21,10 @@ def add(name: str, file: IO[bytes], json_: bool) -> int:
     from osint_pipeline.identities import LIMIT_BYTES
     from osint_pipeline.identities import add as keep
 
-    data = file.read(LIMIT_BYTES + 1)
+    data, called = file.read(LIMIT_BYTES + 1), getattr(file, "name", "-")
+    called = "standard input" if called in ("-", "<stdin>") else called
     with workspace() as opened:
-        made = keep(opened, name, data)
+        made = keep(opened, name, data, file=called)
     if json_:
         print_json([{"identity": made.name, "path": str(made.path)}])
     else:

@@ -205,7 +205,8 @@ def _walls_json(walls: list[Any]) -> list[dict[str, Any]]:
 def _print_walls(walls: list[Any]) -> None:
     now = datetime.now(UTC)
     for one in walls:
-        said = f"{one.host} refuses the {one.fetcher} ({one.verdict.replace('_', ' ')}: {one.reason})"
+        why = f": {one.reason}" if one.reason else ""
+        said = f"{one.host} refuses the {one.fetcher} ({one.verdict.replace('_', ' ')}{why})"
         click.echo(f"{said}, {one.count}x since {ago(one.since, now)}, last {ago(one.last_at, now)}, by {one.exit}")
 
 

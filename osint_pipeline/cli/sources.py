@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -99,6 +100,7 @@ def add(urls: tuple[str, ...], later: bool, json_: bool, **given: str | None) ->
     texts = given_options(given)
     with changing() as opened:
         done = list(put(opened, [Wanted(url=url, given=texts) for url in urls], again=True, later=later))
+        _warn_of_identity(opened, texts)
     for one in done:
         if one.what is What.REFUSED:
             click.echo(f"osint: {one.why}", err=True)
@@ -122,8 +124,20 @@ def edit(names: tuple[str, ...], json_: bool, **given: str | None) -> int:
         raise UserError("no option was given", "osint source edit --help lists them")
     with changing() as opened:
         done = change(opened, names, texts)
+        _warn_of_identity(opened, texts)
     _say(done, json_=json_)
     return Exit.COMPLETE
+
+
+def _warn_of_identity(opened: Workspace, texts: Mapping[str, str]) -> None:
+    """Say where the identity that was named is not on this machine; another that visits the source may have it."""
+    from osint_pipeline.identities import is_kept
+    from osint_pipeline.identity_names import CLEARED, NAME
+
+    name = texts.get("identity", "").strip()
+    if name and name != CLEARED and NAME.fullmatch(name) and not is_kept(opened, name):
+        click.echo(f"osint: there is no identity {name} on this machine: pages in the browser fail here", err=True)
+        click.echo(f"       osint identity add {name} FILE adds it", err=True)
 
 
 @source.command(help="Stop visiting sources for a while.")
@@ -176,6 +190,26 @@ def run(names: tuple[str, ...], json_: bool) -> int:
     else:
         for one, visit in asked:
             click.echo(f"{one.source.slug}: " + (f"visit {visit} is due now" if visit else "is due already"))
+    return Exit.COMPLETE
+
+
+@source.command(
+    "clear-walls",
+    help="Forget that a host refused the browser: its pages are tried again at the next visit, not after OSINT_WALL_HOURS.",
+)
+@click.argument("host")
+@as_json
+def clear_walls(host: str, json_: bool) -> int:
+    from osint_pipeline.source import host_of
+    from storage.walls import clear_walls as forget
+
+    name = host_of(host if "://" in host else f"https://{host}")
+    with workspace() as opened:
+        gone = forget(opened.catalog, name, datetime.now(UTC))
+    if json_:
+        print_json([{"host": name, "cleared": gone}])
+    else:
+        click.echo(f"{name}: {gone} cleared; the browser tries its pages again at the next visit")
     return Exit.COMPLETE
 
 

@@ -19,6 +19,7 @@ from osint_pipeline.fetch.behaving import Behaving
 from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.cdp_link import LinkFailed
 from osint_pipeline.fetch.chromium import FLAGS, BrowserMissing, Chromium, Launch
+from osint_pipeline.fetch.failure import FetchFailed
 from osint_pipeline.fetch.guard import AddressRefused, Guard
 from osint_pipeline.fetch.relay import Relay
 from osint_pipeline.fetch.request_limit import RequestLimit
@@ -114,7 +115,7 @@ class Browser:
         """Open a page, wait until its network is quiet, keep it. `earlier` are tries that were lost, told in the page info.
 
         Raises AddressRefused when the address, or one it redirects to, may not be reached, and BrowserCrashed; what the sink raises
-        passes through.
+        passes through. FetchFailed: Chromium does not take the storage state; its error is not told, which may quote it.
         """
         if urlsplit(url).scheme not in ("http", "https"):
             raise ValueError(f"not an http address: {url}")
@@ -147,7 +148,7 @@ class Browser:
         most = timeout_seconds + self.behaving.bounds.seconds + LOOKING_SECONDS
         try:
             async with chromium.watched(hung_seconds=self.bounds.hung_seconds, at_most_seconds=most):
-                rendered = await visit.make(lambda: self._context(chromium), timeout_seconds)
+                rendered = await visit.make(lambda: self._context(chromium, visit.url), timeout_seconds)
                 if not await chromium.lives():  # what it could not be asked any more is no omission of the page's
                     raise BrowserCrashed(visit.url, "it ended before the visit did", rendered.records)
             worn = visit.hung or chromium.pages >= WORN_PAGES
@@ -174,15 +175,23 @@ class Browser:
             "lost_attempts": [one.told() for one in earlier],
         }
 
-    async def _context(self, chromium: Chromium) -> BrowserContext:
+    async def _context(self, chromium: Chromium, url: str) -> BrowserContext:
         width, height = self.viewport
-        return await chromium.handle.new_context(
-            user_agent=self.user_agent,
-            viewport={"width": width, "height": height},
-            accept_downloads=False,
-            locale="en-US",
-            storage_state=self._state,
-        )
+        try:
+            return await chromium.handle.new_context(
+                user_agent=self.user_agent,
+                viewport={"width": width, "height": height},
+                accept_downloads=False,
+                locale="en-US",
+                storage_state=self._state,
+            )
+        except PlaywrightError as error:
+            told = error.message.lower()
+            if ("storagestate" in told or "storage state" in told) and await chromium.lives():
+                raise FetchFailed(
+                    url, "Chromium refuses the cookies or storage of the source's named identity"
+                ) from None
+            raise
 
     async def _running(self) -> Chromium:
         if self._chromium is None or not self._chromium.alive:

@@ -160,14 +160,24 @@ class Recorder:
                     self.bodies.end_tap(hop, why)
                 elif not hop.paused and hop.body is None and not flight.finished and source_of(flight, flight.hops.index(hop)) is None:  # fmt: skip
                     self.bodies.cut(hop, why, "the page was left before it had come")
-            if not flight.finished and len(flight.begun) > len(flight.hops) and (flight.sent or flight.left):
-                flight.failure = f"no answer when the page was left ({why})"
+            self._give_up(flight, why)
             self._keep(flight)
         await self._keeper.drain()
         self._keep_made()
         await self._drain()
         await self._keeper.drain()
         join_earlier(self.resources)
+
+    def _give_up(self, flight: Flight, why: Truncated) -> None:
+        """Say how far a request came that had not ended when the page was left: the browser may have had its head."""
+        index = len(flight.hops)
+        if flight.finished or len(flight.begun) <= index:
+            return
+        if flight.heard(index):
+            flight.hops.append(hop_hidden(flight, "the page was left before the browser gave the body to anybody", why))
+            self.omit(f"{flight.url}: body cut (the page was left before it had come, {why})")
+        elif flight.asked(index) or flight.left:
+            flight.failure = f"no answer when the page was left ({why})"
 
     def _keep_made(self) -> None:
         about = self.main[0].record_id if self.main else None
@@ -179,7 +189,7 @@ class Recorder:
 
     async def _drain(self) -> None:
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _attached(self, _: str, params: Answer) -> None:
         sent = self.targets.attach(params["sessionId"], params["targetInfo"])
@@ -233,12 +243,12 @@ class Recorder:
     async def _complete(self, flight: Flight) -> None:
         """Ask back what went by unpaused; wait a moment for the head of an answer that the page was not given."""
         try:
-            if flight.failure and flight.sent and len(flight.received) <= len(flight.hops):
+            if flight.failure and flight.asked(len(flight.hops)) and not flight.heard(len(flight.hops)):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HEAD_SECONDS):
                         await flight.headed.wait()
-            if flight.failure and len(flight.begun) > len(flight.hops) and len(flight.received) > len(flight.hops):
-                flight.hops.append(hop_hidden(flight))
+            if flight.failure and len(flight.begun) > len(flight.hops) and flight.heard(len(flight.hops)):
+                flight.hops.append(hop_hidden(flight, "the browser kept the body from the page, and from us"))
                 flight.broke, flight.failure = flight.failure, None
                 self.omit(f"{flight.url}: the browser kept the body from the page, and from us ({flight.broke})")
             if flight.hops and self._to_recall(flight):
@@ -338,7 +348,7 @@ class Recorder:
                 self.refused_page = refused
         elif "BLOCKED_BY_CLIENT" in failure:
             return
-        elif failure != "net::ERR_ABORTED" or flight.sent:
+        elif failure != "net::ERR_ABORTED" or flight.asked(len(flight.hops)):
             failure += self._why_not_dialled(flight.url)
             self.omit(f"{flight.url}: no answer ({failure})")
             make = partial(failed_exchange, flight, failure, datetime.now(UTC), self.relay.addresses)
@@ -361,9 +371,10 @@ class Recorder:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Forget what went well; a failure stays, for `finish` to raise."""
-        if not task.cancelled() and task.exception() is None:
-            self._tasks.discard(task)
+        """Forget what has ended; one answer that cannot be taken must not cost the others."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.omit(f"an answer was not recorded whole: {type(error).__name__}: {str(error)[:200]}")
 
 
 __all__ = ["ATTACH", "Recorder"]

@@ -15,6 +15,7 @@ from storage.ids import new_id
 
 BODILESS = frozenset((204, 205, 304))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
+LENGTH_DIGITS = 18  # of a Content-Length that is believed
 SUITES = {
     "AES_128_GCM": "TLS_AES_128_GCM_SHA256",
     "AES_256_GCM": "TLS_AES_256_GCM_SHA384",
@@ -59,7 +60,7 @@ class Hop:
     def declared_bytes(self) -> int | None:
         """The length that the head declares, None where it declares none."""
         text = self._field("content-length")
-        return int(text) if text.isascii() and text.isdigit() else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= LENGTH_DIGITS else None
 
     @property
     def coded(self) -> bool:
@@ -73,6 +74,11 @@ class Hop:
 
     def _field(self, wanted: str) -> str:
         return next((value.strip() for name, value in self.fields if name.lower() == wanted), "")
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the browser made the answer, as where it goes to https by itself (HSTS); believe it of no answer from the wire."""
+        return self.status == 307 and bool(self._field("non-authoritative-reason"))
 
     @property
     def redirects(self) -> bool:
@@ -104,7 +110,9 @@ class Flight:
     received: list[Mapping[str, Any]] = field(default_factory=list)
     redirects: list[Mapping[str, Any]] = field(default_factory=list)
     response: Mapping[str, Any] | None = None
-    wants_extra: bool = False
+    extras: list[bool] = field(
+        default_factory=list
+    )  # of each answer told: whether `sent` and `received` have its heads
     pauses: int = 0
     finished: bool = False
     failure: str | None = None
@@ -122,8 +130,22 @@ class Flight:
     @property
     def complete(self) -> bool:
         """Whether nothing more is to be waited for before its hops are kept."""
-        heard = not self.wants_extra or len(self.received) >= len(self.hops)
-        return self.finished and not self.pauses and heard
+        return self.finished and not self.pauses and len(self.received) >= sum(self.extras)
+
+    def asked(self, index: int) -> Mapping[str, Any]:
+        """What the Network domain tells of one hop's request as it was sent, empty where nothing."""
+        return self._beside(self.sent, index)
+
+    def heard(self, index: int) -> Mapping[str, Any]:
+        """What it tells of the answer as it came, empty where nothing crossed the wire."""
+        return self._beside(self.received, index)
+
+    def _beside(self, told: Sequence[Mapping[str, Any]], index: int) -> Mapping[str, Any]:
+        """A hop that the browser answered itself has no place in `told`; one whose answer is not told yet counts as sent."""
+        if index < len(self.extras) and not self.extras[index]:
+            return {}
+        place = sum(self.extras[:index]) + max(0, index - len(self.extras))
+        return told[place] if place < len(told) else {}
 
     def day(self, stamp: float | None) -> datetime:
         """The time of day of one of CDP's monotonic stamps, now where it cannot be told."""
@@ -173,22 +195,24 @@ def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
     )
 
 
-def hop_hidden(flight: Flight) -> Hop:
+def hop_hidden(flight: Flight, reason: str, why: Truncated = Truncated.UNSPECIFIED) -> Hop:
     """Read an answer that the browser gave to nobody (CORS, ORB): its head alone is told, without its status text."""
-    told = flight.received[len(flight.hops)]
+    told = flight.heard(len(flight.hops))
     hop = hop_told(flight, {"status": told["statusCode"], "headers": told["headers"]})
-    hop.notes.append(("OSINT-Omission", "the browser kept the body from the page, and from us"))
-    hop.body, hop.truncated = b"", Truncated.UNSPECIFIED
+    hop.notes.append(("OSINT-Omission", reason))
+    hop.body, hop.truncated = b"", why
     return hop
 
 
 def source_of(flight: Flight, index: int) -> str | None:
     """Where in the browser an answer came from, None if it came over the wire."""
-    if index < len(flight.received):
+    if flight.heard(index):
         return None
     answer = flight.answer(index)
     if answer.get("fromServiceWorker"):
         return "service worker"
+    if flight.hops[index].made_up and flight.extras[index : index + 1] == [False]:
+        return "browser"
     kept = flight.cached or answer.get("fromDiskCache") or answer.get("fromPrefetchCache")
     return "cache" if kept else None
 
@@ -196,8 +220,7 @@ def source_of(flight: Flight, index: int) -> str | None:
 def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) -> Exchange:
     """Make the exchange of one hop; a body in a scratch file stays in one, behind its head."""
     hop, answer = flight.hops[index], flight.answer(index)
-    sent = flight.sent[index] if index < len(flight.sent) else {}
-    received = flight.received[index] if index < len(flight.received) else {}
+    sent, received = flight.asked(index), flight.heard(index)
     status, body = hop.status, hop.body
     if received.get("statusCode") == 304 and status != 304:
         status, body = 304, None  # the wire said 304, the browser shows its own copy as 200
@@ -223,7 +246,7 @@ def exchange_of(flight: Flight, index: int, addresses: Addresses, folder: Path) 
 
 def failed_exchange(flight: Flight, failure: str, now: datetime, addresses: Addresses) -> Exchange:
     """Make the exchange of a request that got no answer."""
-    sent = flight.sent[-1]["headers"] if flight.sent else flight.request_headers
+    sent = flight.asked(len(flight.hops)).get("headers") or flight.request_headers
     return Exchange(
         url=flight.url,
         method=flight.method,

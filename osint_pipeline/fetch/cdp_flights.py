@@ -41,6 +41,7 @@ class Flights:
             if len(flight.hops) < len(flight.begun):
                 self.passed(session, flight, hop_told(flight, redirect))
             flight.redirects.append(redirect)
+            flight.extras.append(bool(params.get("redirectHasExtraInfo")))
             flight.headed.clear()
             self.answered(redirect)
         _begin(flight, session, params, self.targets.main)
@@ -69,7 +70,8 @@ class Flights:
         flight = self.of(params)
         if not flight.begun or not flight.heard_first("response", session):
             return
-        flight.response, flight.wants_extra = params["response"], bool(params.get("hasExtraInfo"))
+        flight.response = params["response"]
+        flight.extras.append(bool(params.get("hasExtraInfo")))
         flight.answered_at = flight.day(params.get("timestamp"))
         if len(flight.hops) < len(flight.begun):
             self.passed(session, flight, hop_told(flight, params["response"]))

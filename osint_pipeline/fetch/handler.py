@@ -13,6 +13,7 @@ from scrapy.http import HtmlResponse, Response, TextResponse
 
 from osint_pipeline.errors import ExitUnusable, UserError
 from osint_pipeline.fetch.failure import FetchFailed
+from osint_pipeline.fetch.redacting import Redacting
 from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.fetch.tap import WireLimits
 from osint_pipeline.fetch.wire import CAPTURE, RECORDS, WireFetcher
@@ -99,6 +100,8 @@ class RecordingHandler(BaseDownloadHandler):
         except BrowserCrashed as error:
             request.meta[RECORDS] = [*request.meta[RECORDS], *error.records]
             raise FetchFailed(request.url, f"the browser ended under it each time: {error.why}") from error
+        if isinstance(sink, Redacting):
+            page = sink.rendered(page)
         records = [one for one in page.records if one is not page.main]
         request.meta[RECORDS] = [*request.meta[RECORDS], *records, *([page.main] if page.main else ())]
         request.meta[HEAD] = page.head

@@ -1,6 +1,5 @@
 """Writes what a visit was, resource by resource and step by step: the record urn:pageinfo. docs/page-info.md says its shape."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +11,7 @@ FORMAT = "osint.pageinfo/1"
 
 
 def made_of(record: RecordRef, resource: Resource) -> dict[str, Any]:
-    """Tell of one record that was made of the page, not received."""
+    """Tell of one record that was made of the page, not received: the digest is of what was written."""
     body = resource.body if isinstance(resource.body, bytes) else b""
     return {
         "what": resource.url.split(":")[1],
@@ -20,7 +19,7 @@ def made_of(record: RecordRef, resource: Resource) -> dict[str, Any]:
         "record": str(record.record_id),
         "media_type": resource.media_type,
         "bytes": len(body),
-        "sha256": hashlib.sha256(body).hexdigest(),
+        "sha256": record.block_sha256,
         "made_at": resource.made_at.isoformat(),
     }
 

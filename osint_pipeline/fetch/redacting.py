@@ -1,94 +1,131 @@
 """Takes a named identity out of what is recorded: no cookie and no authorization of it reaches a WARC, and each record says so."""
 
+import json
 import re
 import shutil
-import threading
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from osint_pipeline.credentials import Words, looks_secret
 from osint_pipeline.fetch.sink import Sink
 from storage.exchange import Block, Exchange, RecordRef, Resource, Stored
+from storage.http import HEAD_LIMIT_BYTES, split
 
-REDACTED = b"[redacted]"
-SHORTEST = 8  # bytes of a value that is looked for outside of cookies
-_HEAD_BYTES = 1 << 20  # a head that is longer counts as one without an end, and is not kept
-_END = b"\r\n\r\n"
-_IN_JSON = re.compile(rb'((?:"|\\r\\n)(?:(?:set-)?cookie|(?:proxy-)?authorization)"?\s*:\s*"?)([^"\\]+)', re.IGNORECASE)
-_COOKIES, _CREDENTIALS = (b"cookie",), (b"authorization", b"proxy-authorization")
+if TYPE_CHECKING:
+    from osint_pipeline.fetch.visit import Rendered
+
+REDACTED = "[redacted]"
+_LOGIN = re.compile(r"(?:set-)?cookie2?|(?:proxy-)?authorization", re.IGNORECASE)
+_LOGIN_LINE = re.compile(rb"(?im)^((?:set-)?cookie2?|(?:proxy-)?authorization)[ \t]*:(.*(?:\n[ \t].*)*)")
+_COOKIE_NAME = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64})=")
+_NEVER = re.compile(rb"(?:content-(?!location)[a-z-]+|accept[a-z-]*|date)[ \t]*:", re.IGNORECASE)
+_HANDSHAKE = re.compile(rb'\{(?:"time": "[^"]*", )?"event": "re(?:quest|quest head|sponse)"')
 
 
 class Redacting:
-    """A Sink before another one, for pages that a named identity sees. Values that servers set on the way are its own too."""
+    """A Sink before another one, for pages that a named identity sees. `used`: the browser has asked for something with it.
 
-    def __init__(self, sink: Sink, secrets: Iterable[str]) -> None:
-        self._sink = sink
-        self._secrets = {one.encode("utf-8", "replace") for one in secrets}
-        self._lock = threading.Lock()
+    Lines with cookies or credentials are redacted whole, whoever set them. Elsewhere an x stands for each byte of the
+    identity's own secrets, never for what a server said: it could blank what it likes.
+    """
+
+    def __init__(self, sink: Sink, words: Words) -> None:
+        self._sink, self.words = sink, words
+        self.used = False
 
     def exchange(self, exchange: Exchange, capture: UUID | None) -> RecordRef:
         """Pass on an exchange without what would let another take the identity's place."""
-        response, set_values = self._response(exchange.response)
-        head, end, body = exchange.request.partition(_END)
-        head, in_head = self._head(head, _COOKIES)
-        plain, in_body = self._elsewhere(body, same_length=True)
-        told = []
-        if in_head:
-            told.append(f"named identity: {in_head} values of cookies or credentials redacted in the request head")
-        if in_body:
-            told.append(f"named identity: {in_body} values redacted in the request body, its length kept")
-        if set_values:
-            told.append(f"named identity: {set_values} values redacted in the response head")
-        notes = (*exchange.notes, *(("OSINT-Alteration", one) for one in told))
-        made = replace(exchange, request=head + end + plain, response=response, notes=notes)
+        self.used = True
+        head, body = _cut(exchange.request)
+        head, asked = self._head(head)
+        body, posted = self.words.redact(body)
+        response, answered = self._response(exchange.response)
+        url, noted = self.words.text(exchange.url), _told("request head", *asked)
+        if url != exchange.url:
+            noted.append("values redacted in the address, also where it is the record's (an x for each letter)")
+        noted += [f"{posted} values redacted in the request body, its length kept"] if posted else []
+        noted += _told("response head", *answered)
+        failure = exchange.failure and self.words.text(exchange.failure)
+        notes = (*self._plain(exchange.notes), *_alterations(noted))
+        made = replace(exchange, url=url, request=head + body, response=response, failure=failure, notes=notes)
         return self._sink.exchange(made, capture)
 
     def resource(self, resource: Resource, capture: UUID | None) -> RecordRef:
         """Pass on what was made of the page without values of the identity."""
-        socket = resource.url.startswith("urn:websocket:")
-        body, found = self._made(resource.body, socket=socket)
-        if found:
-            note = ("OSINT-Alteration", f"named identity: {found} values redacted, the length kept")
-            resource = replace(resource, body=body, notes=(*resource.notes, note))
-        return self._sink.resource(resource, capture)
+        block, found, lines = self._made(resource)
+        noted = [f"{found} values redacted, an x for each byte"] if found else []
+        noted += [f"{lines} fields of cookies or credentials redacted whole in the handshake"] if lines else []
+        url = self.words.text(resource.url)
+        noted += ["values redacted in the record's address"] if url != resource.url else []
+        notes = (*self._plain(resource.notes), *_alterations(noted))
+        return self._sink.resource(replace(resource, url=url, body=block, notes=notes), capture)
 
-    def _made(self, block: Block, *, socket: bool) -> tuple[Block, int]:
-        """Redact what was made of a page; a file line by line, as only what a WebSocket said is one."""
-        if not isinstance(block, Stored):
-            return self._told(block, socket=socket)
-        path, found = Path(f"{block.path}.redacted"), 0
+    def rendered(self, page: "Rendered") -> "Rendered":
+        """Give what is read of a page as the records hold it."""
+        text = self.words.text
+        return replace(
+            page,
+            final_url=text(page.final_url),
+            html=text(page.html),
+            text=text(page.text),
+            failure=page.failure and text(page.failure),
+            omissions=tuple(map(text, page.omissions)),
+            alterations=tuple(map(text, page.alterations)),
+            head=tuple((name, _blank(name, value) or text(value)) for name, value in page.head),
+        )
+
+    def _plain(self, notes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        return tuple((name, self.words.text(value)) for name, value in notes)
+
+    def _made(self, resource: Resource) -> tuple[Block, int, int]:
+        """Redact what was made of a page; what a WebSocket said line by line, as only that is a file."""
+        block = resource.body
+        if isinstance(block, bytes) and not resource.url.startswith("urn:websocket:"):
+            made, found = (block, 0) if resource.media_type.startswith("image/") else self.words.redact(block)
+            return made, found, 0
+        if isinstance(block, bytes):
+            done = [self._line(line) for line in block.splitlines(keepends=True)]
+            return b"".join(line for line, _, _ in done), sum(one for _, one, _ in done), sum(one for *_, one in done)
+        path, found, lines = Path(f"{block.path}.redacted"), 0, 0
         with block.path.open("rb") as file, path.open("xb") as out:
             for line in file:
-                made, count = self._told(line, socket=socket)
-                out.write(made)
-                found += count
+                told, in_words, whole = self._line(line)
+                out.write(told)
+                found, lines = found + in_words, lines + whole
         block.path.unlink()
-        return Stored(path=path, length_bytes=block.length_bytes), found
+        return Stored(path=path, length_bytes=path.stat().st_size), found, lines
 
-    def _told(self, data: bytes, *, socket: bool) -> tuple[bytes, int]:
-        in_heads = 0
-        if socket:
-            data, in_heads = _IN_JSON.subn(lambda hit: hit[1] + b"x" * len(hit[2]), data)
-        data, found = self._elsewhere(data, same_length=True)
-        return data, found + in_heads
+    def _line(self, line: bytes) -> tuple[bytes, int, int]:
+        """Redact one line of a WebSocket's record (docs/browser.md); the heads of its handshake as other heads."""
+        whole = 0
+        if _HANDSHAKE.match(line):
+            told = json.loads(line)
+            blanked = {name: blank for name, value in told.get("headers", {}).items() if (blank := _blank(name, value))}
+            text, in_text = _LOGIN_LINE.subn(_without, told.get("text", "").encode("utf-8", "surrogatepass"))
+            if whole := len(blanked) + in_text:
+                told |= {"headers": {**told["headers"], **blanked}} if blanked else {}
+                told |= {"text": text.decode("utf-8", "surrogatepass")} if in_text else {}
+                line = json.dumps(told, ensure_ascii=True).encode() + b"\n"
+        return *self.words.redact(line), whole
 
-    def _response(self, block: Block | None) -> tuple[Block | None, int]:
+    def _response(self, block: Block | None) -> tuple[Block | None, tuple[int, int]]:
         if block is None:
-            return None, 0
+            return None, (0, 0)
         if isinstance(block, Stored):
             return self._stored(block)
-        head, end, body = block.partition(_END)
-        head, found = self._head(head, (b"set-cookie",))
-        return head + end + body, found
+        head, body = _cut(block)
+        head, found = self._head(head)
+        return head + body, found
 
-    def _stored(self, block: Stored) -> tuple[Stored, int]:
+    def _stored(self, block: Stored) -> tuple[Stored, tuple[int, int]]:
         """Write the file anew where its head holds what must not stand there."""
         with block.path.open("rb") as file:
-            head = file.read(_HEAD_BYTES).partition(_END)[0]
-            made, found = self._head(head, (b"set-cookie",))
-            if not found:
-                return block, 0
+            head, _ = _cut(file.read(HEAD_LIMIT_BYTES))
+            made, found = self._head(head)
+            if made == head:
+                return block, found
             path = Path(f"{block.path}.redacted")
             file.seek(len(head))
             with path.open("xb") as out:
@@ -97,41 +134,41 @@ class Redacting:
         block.path.unlink()
         return Stored(path=path, length_bytes=block.length_bytes - len(head) + len(made)), found
 
-    def _head(self, head: bytes, cookies: tuple[bytes, ...]) -> tuple[bytes, int]:
-        """Redact the lines of a head behind its first; the first is the address, which the record bears anyway."""
-        first, *lines = head.split(b"\r\n")
-        found = 0
+    def _head(self, head: bytes) -> tuple[bytes, tuple[int, int]]:
+        """Redact a head, its first line too; count the lines that went whole, and the values elsewhere."""
+        head, whole = _LOGIN_LINE.subn(_without, head)
+        lines, found = head.split(b"\n"), 0
         for at, line in enumerate(lines):
-            name, colon, value = line.partition(b":")
-            lower = name.strip().lower()
-            if lower in cookies:
-                made, count = self._cookies(value, several=lower == b"cookie")
-            elif lower in _CREDENTIALS:
-                scheme, blank, _ = value.strip().partition(b" ")
-                made, count = b" " + (scheme + blank if blank else b"") + REDACTED, 1
-            else:
-                made, count = self._elsewhere(value)
-            lines[at], found = name + colon + made, found + count
-        return b"\r\n".join([first, *lines]), found
+            if not _NEVER.match(line):
+                lines[at], count = self.words.redact(line)
+                found += count
+        return b"\n".join(lines), (whole, found)
 
-    def _cookies(self, value: bytes, *, several: bool) -> tuple[bytes, int]:
-        parts = value.split(b";")
-        pairs = len(parts) if several else 1  # what follows in Set-Cookie are attributes
-        for at, part in enumerate(parts[:pairs]):
-            name, equals, secret = part.partition(b"=")
-            self._learn(secret.strip() if equals else part.strip())
-            parts[at] = name + equals + REDACTED if equals else b" " + REDACTED
-        return b";".join(parts), pairs
 
-    def _learn(self, secret: bytes) -> None:
-        if len(secret) >= SHORTEST:
-            with self._lock:
-                self._secrets.add(secret)
+def _cut(block: bytes) -> tuple[bytes, bytes]:
+    """Part a message into head and body; without an end of the head all of it is one."""
+    head = split(block)
+    length = len(head.raw) if head else len(block)
+    return block[:length], block[length:]
 
-    def _elsewhere(self, data: bytes, *, same_length: bool = False) -> tuple[bytes, int]:
-        with self._lock:
-            words = sorted(self._secrets, key=len, reverse=True)
-        if not words or not data:
-            return data, 0
-        pattern = re.compile(b"|".join(map(re.escape, words)))
-        return pattern.subn(lambda hit: b"x" * len(hit[0]) if same_length else REDACTED, data)
+
+def _without(line: re.Match[bytes]) -> bytes:
+    name, value = line[1].decode(), line[2].decode("latin-1")
+    return f"{name}: {_blank(name, value)}".encode("latin-1") + (b"\r" if line[0].endswith(b"\r") else b"")
+
+
+def _blank(name: str, value: str) -> str | None:
+    """Give what stands for the value of a field, None where it may stay. What a cookie is called says which guard set it."""
+    if not _LOGIN.fullmatch(name.strip()):
+        return None
+    called = _COOKIE_NAME.match(value) if name.strip().lower().startswith("set-cookie") else None
+    return f"{called[1]}={REDACTED}" if called and not looks_secret(called[1]) else REDACTED
+
+
+def _told(where: str, whole: int, found: int) -> list[str]:
+    told = [f"{whole} lines of cookies or credentials redacted whole in the {where}"] if whole else []
+    return [*told, f"{found} values redacted in the {where}, an x for each letter"] if found else told
+
+
+def _alterations(sentences: list[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(("OSINT-Alteration", f"named identity: {one}") for one in sentences)
