@@ -540,6 +540,22 @@ class TestPage:
         on, _ = lab.show(body)
         assert on.html == off.html
 
+    def test_address_dom_and_text_are_those_of_one_document(self, lab):
+        body = "<p>first<script>addEventListener('resize', () => location = '/other')</script>"
+        with browsersite.running({"/page": (200, "text/html", b"<!doctype html>" + body.encode()), "/other": (200, "text/html", b"<p>another page")}) as site:  # fmt: skip
+            seen, kept = lab.visit(site.url + "/page", Behaving())
+        assert ("another page" in seen.html) == ("another page" in seen.text) == seen.final_url.endswith("/other")
+        assert seen.main.url == seen.final_url and ("dom" in kept.resources) == ("text" in kept.resources) == bool(seen.html)  # fmt: skip
+
+    def test_a_dom_without_end_is_cut_and_declared(self, lab, monkeypatch):
+        for module in ("look", "visit"):
+            monkeypatch.setattr(f"osint_pipeline.fetch.{module}.DOM_CHARACTERS", 5000)
+        seen, kept = lab.show("<form name=documentElement></form><p hidden id=p><script>p.textContent = 'y'.repeat(9000)</script>", only="play-media")  # fmt: skip
+        assert len(seen.html) == 5000 == len(kept.resources["dom"].body) and seen.html.startswith(
+            "<!DOCTYPE html><html"
+        )
+        assert "DOM or text after the first 5000 characters" in seen.omissions
+
     def test_page_info_holds_what_its_document_says(self, lab):
         frames = "<p>page</p><iframe srcdoc='<p>inner text'></iframe><iframe src=/other></iframe><iframe src='http://localhost:OTHER/frame.html'></iframe>"
         seen, kept = lab.show(frames)

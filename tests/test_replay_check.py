@@ -1,5 +1,6 @@
 """Captures are shown from the archive alone: as they were seen live, or with a figure that says how far from it."""
 
+import asyncio
 import http.client
 import io
 import json
@@ -8,6 +9,7 @@ import shutil
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,12 +24,14 @@ from PIL import Image, ImageDraw
 from sqlalchemy import text
 
 from osint_pipeline.replay.alike import most_alike, plain
+from osint_pipeline.replay.answer import Answer
+from osint_pipeline.replay.browser import Look, ReplayBrowser, View
 from osint_pipeline.replay.certificate import Certificates
 from osint_pipeline.replay.check import check_recent, check_sample
 from osint_pipeline.replay.compare import resources, score, text_ratio
 from osint_pipeline.replay.live import live_of
 from osint_pipeline.replay.proxy import ReplayProxy, Seen
-from osint_pipeline.replay.recorded import How, Recorded
+from osint_pipeline.replay.recorded import Asked, How, Recorded
 from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.records import payload, read_record
@@ -395,6 +399,34 @@ def test_each_replay_has_a_key_of_its_own_and_names_the_host() -> None:
             except ssl.SSLWantReadError:
                 pass
     assert a.version() == "TLSv1.3" and a.getpeercert(binary_form=True)
+
+
+class Restless(ReplayProxy):
+    """Answers with a page that goes on to another one when its network has been quiet for a moment."""
+
+    def take(self, asked: Asked, *, navigates: bool, websocket: bool) -> Answer | None:
+        self._last = time.monotonic()
+        goes = "" if "?" in asked.url else GOES
+        return Answer(status=200, reason="OK", fields=(("Content-Type", HTML),), body=goes.encode(), how=How.EXACT)
+
+
+GOES = """<link rel=icon href=data:,><p>first<script>onresize = () => { const c = new MessageChannel(), end = performance.now() + 300;
+c.port1.onmessage = () => { const t = performance.now(); while (performance.now() - t < 30);
+if (performance.now() > end) location = '/?' + end; else c.port2.postMessage(0) }; c.port2.postMessage(0) }</script><p style="height:2000px">"""
+
+
+@needs_chromium
+def test_a_page_that_goes_on_and_a_browser_that_ended_hold_up_no_other_page() -> None:
+    async def look() -> list[View]:
+        with Restless() as proxy:
+            async with ReplayBrowser(proxy, Path(CHROMIUM or "")) as browser:
+                views = [await browser.look(Look(url="http://a.example/"), 8)]
+                assert browser._chromium is not None
+                await browser._chromium.close()
+                return [*views, await browser.look(Look(url="http://a.example/?"), 8)]
+
+    gone, after = asyncio.run(look())
+    assert gone.html is not None and after.html is not None and not after.trouble
 
 
 def test_another_user_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,14 @@ from playwright.async_api import CDPSession, Page
 from playwright.async_api import Error as PlaywrightError
 
 WORLD = "osint"
+# the getters of the prototype: a form of the page named `documentElement` stands in the way of the property
+_DOCUMENT = """(limit => {
+  const of = name => Object.getOwnPropertyDescriptor(Document.prototype, name).get.call(document);
+  const [type, root, body] = [of('doctype'), of('documentElement'), of('body')];
+  const html = (type ? new XMLSerializer().serializeToString(type) : '') + (root ? root.outerHTML : '');
+  const text = body ? body.innerText || '' : '';
+  return {url: location.href, html: html.slice(0, limit), text: text.slice(0, limit), longest: Math.max(html.length, text.length)};
+})"""
 _CALL = "function(name, ...given) { return globalThis.osint[name](...given); }"
 
 
@@ -81,6 +89,17 @@ class Hand:
             await self._send("Fetch.enable", {"patterns": [{"resourceType": "Document", "requestStage": "Request"}]})
             self.clicked = True
         await self.page.mouse.click(x, y)
+
+    async def document(self, limit: int) -> dict[str, Any]:
+        """Read `url`, `html` and `text` of the document, all at one moment, the two cut at `limit` characters; `longest` is uncut.
+
+        Raises HandFailed, PlaywrightError.
+        """
+        tree = await self._send("Page.getFrameTree")
+        made = await self._send("Page.createIsolatedWorld", {"frameId": tree["frameTree"]["frame"]["id"], "worldName": WORLD + "-look"})  # fmt: skip
+        asked = {"expression": f"{_DOCUMENT}({limit})", "contextId": made["executionContextId"], "returnByValue": True}
+        told: dict[str, Any] = _value("document", await self._send("Runtime.evaluate", asked))
+        return told
 
     async def free(self) -> None:
         """End what the page's scripts are in the middle of, so that the page answers again."""

@@ -15,6 +15,7 @@ from storage.ids import new_id
 
 STEP_SECONDS = 10.0  # how long a page may take for one of these
 PICTURE_PIXELS = 16_000  # Chromium draws no taller picture reliably
+DOM_CHARACTERS = 16 << 20  # a longer DOM or text of the page is cut
 FRAMES = 30  # so many frames' DOM is kept
 FRAME_BYTES = 8 << 20  # a longer DOM of a frame is not kept
 FRAME_SECONDS = 2.0  # a frame that does not answer within this is busy with itself
@@ -34,11 +35,20 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """DOM and text before a click, and the share of the text that may go by it."""
+class Seen:
+    """Address, DOM and text of a document at one moment; `cut`: one of the two was longer than DOM_CHARACTERS."""
 
+    url: str
     html: str
     text: str
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What was seen before a click, and the share of the text that may go by it."""
+
+    seen: Seen
     takes: float
 
 
@@ -59,9 +69,10 @@ class FrameSeen:
         return {"url": self.url, "name": self.name, "parent": self.parent, "record": record, "omitted": self.why}
 
 
-async def text_of(page: Page, html: str) -> str:
-    """Read the visible text; a document without a body has none, and would be waited for."""
-    return await page.inner_text("body", timeout=STEP_SECONDS * 1000) if "<body" in html or "<frameset" in html else ""
+async def document_of(hand: Hand) -> Seen:
+    """Read the page's address, DOM and visible text. Raises HandFailed, PlaywrightError."""
+    told = await hand.document(DOM_CHARACTERS)
+    return Seen(url=told["url"], html=told["html"], text=told["text"], cut=told["longest"] > DOM_CHARACTERS)
 
 
 async def picture_of(page: Page, hand: Hand, omit: Omit) -> bytes:

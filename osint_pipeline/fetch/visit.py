@@ -14,8 +14,18 @@ from playwright.async_api import Error as PlaywrightError
 from osint_pipeline.fetch.behaving import Behaving, behave
 from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.cdp_link import LinkFailed
-from osint_pipeline.fetch.hand import Hand
-from osint_pipeline.fetch.look import STEP_SECONDS, Before, FrameSeen, Made, frames_of, picture_of, text_of
+from osint_pipeline.fetch.hand import Hand, HandFailed
+from osint_pipeline.fetch.look import (
+    DOM_CHARACTERS,
+    STEP_SECONDS,
+    Before,
+    FrameSeen,
+    Made,
+    Seen,
+    document_of,
+    frames_of,
+    picture_of,
+)
 from osint_pipeline.fetch.pageinfo import made_of, page_info
 from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.fetch.stage import Stage, Step
@@ -182,15 +192,19 @@ class Visit:
             self.recorder.omit(
                 "DOM and text after the last click: it took the page's text away, what is kept was there before it"
             )
-            self.html, self.text = self._before.html, self._before.text
+            self._take(self._before.seen)
         if self.html:
             self._make("urn:dom:", "text/html; charset=utf-8", self.html.encode("utf-8", "replace"))
-        if self.html or not self.hung:
             self._make("urn:text:", "text/plain; charset=utf-8", self.text.encode("utf-8", "replace"))
 
     def _wiped(self, before: Before) -> bool:
         """Whether a click took away what the page was: its document, or more of its text than it may."""
-        return not self.html or len(self.text) < len(before.text) * (1 - before.takes)
+        return not self.html or len(self.text) < len(before.seen.text) * (1 - before.takes)
+
+    def _take(self, seen: Seen) -> None:
+        self.final_url, self.html, self.text = seen.url, seen.html, seen.text
+        if seen.cut:
+            self.recorder.omit(f"DOM or text after the first {DOM_CHARACTERS} characters")
 
     async def _look_closely(self, page: Page, hand: Hand) -> None:
         if picture := await self._step("screenshot", lambda: picture_of(page, hand, self.recorder.omit)):
@@ -198,11 +212,12 @@ class Visit:
         with suppress(TimeoutError):
             async with asyncio.timeout(3 * QUIET_SECONDS):
                 await self._quiet()  # the picture made the page as tall as it is: late images came into view
-        html = await self._step("DOM", page.content) or ""
-        text = await self._step("text", lambda: text_of(page, html)) or ""
+        seen = await self._step("DOM and text", lambda: document_of(hand))
         if self._before and self.hung:
             return
-        self.html, self.text = html, text
+        self.final_url = page.url  # the picture may have made the page go on
+        if seen is not None:
+            self._take(seen)
         self.frames = await self._step("frames", lambda: frames_of(page, self.recorder.omit)) or []
         for number, frame in enumerate(self.frames, 1):
             if frame.html is not None:
@@ -215,13 +230,11 @@ class Visit:
         if self.timed_out:
             return self.recorder.omit("behaviours: the page's time was up before them")
         stage = Stage(
-            hand, self.recorder, self.behaving.behaviours, self.behaving.bounds, lambda takes: self._keep(page, takes)
+            hand, self.recorder, self.behaving.behaviours, self.behaving.bounds, lambda takes: self._keep(hand, takes)
         )
         self.looked_for = await behave(stage, self.final_url)
         self.steps, self.hung = stage.steps, stage.dead
-        told = (
-            f"a script of ours looked at the page from a world of its own ({hand.calls} calls), changing nothing in it"
-        )
+        told = f"a script of ours looked at the page, and did what the steps say, from a world of its own ({hand.calls} calls)"
         self.recorder.alterations += [told, *(step.line() for step in stage.steps)]
         if hand.moved:
             await self._follow(page)
@@ -234,13 +247,12 @@ class Visit:
                 await self._quiet()
         self.final_url = page.url
 
-    async def _keep(self, page: Page, takes: float) -> bool:
+    async def _keep(self, hand: Hand, takes: float) -> bool:
         """Keep the page as it is before a click, should it be lost by it; False while its main response is not known."""
         if self.recorder.main is None:
             return False
         self._main = self._main or self.recorder.main
-        html = await page.content()
-        self._before = Before(html=html, text=await text_of(page, html), takes=takes)
+        self._before = Before(seen=await document_of(hand), takes=takes)
         return True
 
     def _make(self, prefix: str, media_type: str, body: bytes, *, of: str | None = None) -> Made:
@@ -256,8 +268,8 @@ class Visit:
         except TimeoutError:
             self.hung = True
             self.recorder.omit(f"{name} and what follows it: the page did not answer within {STEP_SECONDS:.0f} s")
-        except PlaywrightError as error:
-            self.recorder.omit(f"{name}: {error.message.splitlines()[0]}")
+        except (HandFailed, PlaywrightError) as error:
+            self.recorder.omit(f"{name}: {str(error).splitlines()[0]}")
         return None
 
     def _check_refused(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import BrowserContext, Dialog, Page, async_playwright
+from playwright.async_api import BrowserContext, Dialog, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
 from osint_pipeline.fetch.chromium import FLAGS, LAUNCH_SECONDS, environment, find_chromium
@@ -51,11 +51,13 @@ class ReplayBrowser:
     def __init__(self, proxy: ReplayProxy, executable: Path | None, *, headless: bool = True) -> None:
         self.proxy, self.executable, self.headless = proxy, executable, headless
         self._stack = AsyncExitStack()
-        self._chromium: Chromium | None = None
+        self._playwright: Playwright | None = None
+        self._chromium: Chromium | None = None  # started anew for the next page where it has ended
 
     async def __aenter__(self) -> Self:
         try:
-            self._chromium = await self._launch()
+            self._playwright = await self._stack.enter_async_context(async_playwright())
+            self._chromium = await self._launch(self._playwright)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -67,8 +69,7 @@ class ReplayBrowser:
                 await self._chromium.close()
         await self._stack.aclose()
 
-    async def _launch(self) -> Chromium:
-        playwright = await self._stack.enter_async_context(async_playwright())
+    async def _launch(self, playwright: Playwright) -> Chromium:
         # not under the data folder: Chromium's sockets lie in it, and a socket's path may have 107 bytes
         home = self._stack.enter_context(
             tempfile.TemporaryDirectory(prefix="osint-replay-", ignore_cleanup_errors=True)
@@ -111,7 +112,9 @@ class ReplayBrowser:
                 await context.pages[0].wait_for_event("close", timeout=0)
 
     async def _context(self, look: Look) -> BrowserContext:
-        assert self._chromium is not None, "use `async with`"
+        assert self._chromium is not None and self._playwright is not None, "use `async with`"
+        if not self._chromium.is_connected():
+            self._chromium = await self._launch(self._playwright)
         return await self._chromium.new_context(
             user_agent=look.user_agent,
             viewport={"width": look.width, "height": look.height},
@@ -139,7 +142,7 @@ class _Looking:
         if (hand := await self._step("picture", lambda: Hand.of(self.page))) is not None:
             await do_again(self.look.again, self.page, hand, self.proxy)
             picture = await self._step("picture", lambda: picture_of(self.page, hand, lambda _: None))
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, PlaywrightError):  # a page that goes on is looked at as it then is
             async with asyncio.timeout(3 * QUIET_SECONDS):
                 await self._quiet()
         html = await self._step("DOM", self.page.content)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from playwright.async_api import Error as PlaywrightError
+
 from osint_pipeline.errors import UserError
 from osint_pipeline.fetch.browser import BrowserMissing
 from osint_pipeline.fingerprint import Fingerprints
@@ -84,7 +86,7 @@ def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list
         return []
     try:
         return check_replays(workspace, choose())
-    except (UserError, StorageError, OSError) as error:
+    except (UserError, StorageError, PlaywrightError, OSError) as error:
         log.warning("captures could not be replayed for a check", why=str(error))
         return []
 
@@ -97,8 +99,8 @@ async def _every(workspace: Workspace, captures: Sequence[Rendered]) -> AsyncIte
             for capture in captures:
                 try:
                     yield Checked(capture=capture, row=await check.of(capture))
-                except (UserError, StorageError) as error:
-                    yield Checked(capture=capture, row=None, why=str(error))
+                except (UserError, StorageError, PlaywrightError) as error:
+                    yield Checked(capture=capture, row=None, why=str(error).strip().splitlines()[0])
 
 
 class _Check:
