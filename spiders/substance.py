@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 
 from lxml.etree import _Element as Element
 
 from spiders.structured import date_of, declared
 
+_MOST_TAGS = 20_000  # looked at for words and for running text; walls have some hundred
 _PARAGRAPH = 60  # letters; a shorter paragraph is a caption, a button or a line of a menu
 _AROUND = ("nav", "footer", "aside", "header", "form", "noscript", "script", "style", "template")
 _FRAME = ("nav", "footer", "aside", "script", "style", "noscript", "template", "head")
@@ -40,29 +42,42 @@ class Substance:
         if self._tree is None:
             return 0
         lengths = (
-            (tag, len(" ".join("".join(tag.itertext()).split())))
-            for tag in self._tree.iter("p", "blockquote")
-            if not any(over.tag in _AROUND for over in tag.iterancestors())
+            len(" ".join("".join(tag.itertext()).split()))
+            for tag in islice(_paragraphs(self._tree), _MOST_TAGS)
+            if tag.tag == "p"
         )
-        return sum(length for _, length in lengths if length > _PARAGRAPH)
+        return sum(length for length in lengths if length > _PARAGRAPH)
 
     @cached_property
     def words(self) -> int:
         """How many words it shows besides menus and footers."""
-        return 0 if self._tree is None else sum(len(text.split()) for text in _own(self._tree))
+        return 0 if self._tree is None else sum(len(text.split()) for text in islice(_own(self._tree), 2 * _MOST_TAGS))
+
+
+def _paragraphs(tree: Element) -> Iterator[Element]:
+    """Give the page's own paragraphs, and the tags above them; each part of the tree is looked at once, however deep."""
+    todo = [iter((tree,))]
+    while todo:
+        if (tag := next(todo[-1], None)) is None:
+            todo.pop()
+            continue
+        yield tag
+        if isinstance(tag.tag, str) and tag.tag != "p" and tag.tag not in _AROUND:
+            todo.append(iter(tag))
 
 
 def _own(tree: Element) -> Iterator[str]:
-    todo = [tree]
+    """Give the texts of a page, those of its frame left out."""
+    todo = [iter((tree,))]
     while todo:
-        tag = todo.pop()
-        if tag.text:
-            yield tag.text
-        for child in tag:
-            if child.tail:
-                yield child.tail
-            if isinstance(child.tag, str) and child.tag not in _FRAME and not _is_frame(child):
-                todo.append(child)
+        if (tag := next(todo[-1], None)) is None:
+            todo.pop()
+            continue
+        shown = isinstance(tag.tag, str) and tag.tag not in _FRAME and not _is_frame(tag)
+        yield (shown and tag.text) or ""
+        yield tag.tail or ""
+        if shown:
+            todo.append(iter(tag))
 
 
 def _is_frame(tag: Element) -> bool:

@@ -63,7 +63,7 @@ class _Seen:
             return False
         if rule.besides is not None and not any(map(rule.besides.search, self.lines["markup"])):
             return False
-        return rule.prose is None or not (self.own.article or self.own.prose > rule.prose)
+        return rule.prose is None or not (self.own.prose > rule.prose or self.own.article)
 
     def _shows(self, rule: Rule, place: str, most: int) -> bool:
         if place in WHOLE:  # a menu and a footer stand around a wall too

@@ -24,6 +24,7 @@ from storage.finding import check_events, list_events
 from storage.ids import new_id
 from storage.rows import SourceRow
 from storage.standing import standings
+from storage.walls import Wall, note_walls
 from storage.watch_lists import list_words, put_words
 from storage.watched import CatchUp, WatchRow, list_watched, put_watch
 from tests.commands import Inside
@@ -407,6 +408,15 @@ def osint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         yield osint
     finally:
         osint.run("down")
+
+
+def test_the_walls_of_a_host_are_cleared_by_a_command(osint: Inside) -> None:
+    now = datetime.now(UTC)
+    met = Wall(host="walled.example", exit="direct", fetcher="browser", verdict="challenge", reason=None, since=now, last_at=now, count=1)  # fmt: skip
+    with Workspace(load(osint.environ).service) as opened:
+        note_walls(opened.catalog, [met], fresh_after=now)
+    assert "walled.example: 1 cleared" in osint.run("source", "clear-walls", "https://walled.example/x").stdout
+    assert osint.rows("source", "clear-walls", "WALLED.example") == [{"host": "walled.example", "cleared": 0}]
 
 
 def test_the_commands_leave_a_snapshot_in_the_store_that_a_rebuild_reads(osint: Inside) -> None:

@@ -1,11 +1,13 @@
 """What is noted of walls, when it is forgotten, and which of a host's pages the browser looks at."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
+from osint_pipeline.cli.source_views import _print_walls
 from osint_pipeline.walls import Walls
 from spiders.page import Page, Verdict
 from spiders.second_look import SecondLook
@@ -165,6 +167,15 @@ def test_the_operator_clears_a_hosts_walls(catalog: Catalog) -> None:
     assert not [one for one in standing(catalog) if one[0] == "clear.example"], "the mark is no wall"
     catalog.commit(Batch(captures=(row("challenge", page, at=NOW + timedelta(minutes=3), run=begun(catalog)),)))
     assert walls(catalog).in_vain(page)
+
+
+def test_a_wall_without_a_reason_is_shown_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime.now(UTC)
+    one = Wall(host="x.example", exit="direct", fetcher="wire", verdict="login_wall", reason=None, since=now, last_at=now, count=1)  # fmt: skip
+    _print_walls([one, replace(one, reason="status 401")])
+    bare, told = capsys.readouterr().out.splitlines()
+    assert bare.startswith("x.example refuses the wire (login wall), 1x since")
+    assert told.startswith("x.example refuses the wire (login wall: status 401), 1x")
 
 
 def test_the_list_is_bounded(catalog: Catalog) -> None:
