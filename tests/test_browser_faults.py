@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this ma
 
 
 class Raw:
-    """A server that sends the bytes of `answers` by path and then hangs up, or holds the connection where `held` says so."""
+    """A server that sends the bytes of `answers` by path and then hangs up, or holds the connection where `held` says so, dripping."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
@@ -59,10 +59,17 @@ class Raw:
             writer.write(self.answers.get(path, answer(b"nothing", "text/plain", status="404 Not Found")))
             await writer.drain()
             if path in self.held:
-                await reader.read()
+                await self._hold(writer, path)
         writer.close()
 
+    async def _hold(self, writer: asyncio.StreamWriter, path: str) -> None:
+        while path in self.held:
+            await asyncio.sleep(0.05)
+            writer.write(b"/")
+            await writer.drain()
+
     def close(self) -> None:
+        self.held.clear()
         self.loop.call_soon_threadsafe(self._server.close)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
@@ -254,3 +261,29 @@ class TestAddresses:
         later = [one for one, _ in kept.exchanges if "/f" in one.url]
         assert len(set(asked)) == 1 and later and {one.ip for one in later} == {None}
         assert all(any("127.0.0.1, 127.0.0.2: which" in why for _, why in one.notes) for one in later)
+
+
+class TestLeaving:
+    def test_a_slow_body_does_not_keep_the_page_from_being_left(self, lab, server, monkeypatch):
+        monkeypatch.setattr("osint_pipeline.fetch.cdp.LEAVE_SECONDS", 0.7)
+        monkeypatch.setattr("osint_pipeline.fetch.cdp.PAUSE_SECONDS", 4.0)
+        page = """<iframe src=/slow></iframe><script>addEventListener('pagehide', () => navigator.sendBeacon('/left', 'bye'))</script>"""
+        url = server.serve(page, slow=answer(b"<p>", "text/html", length=b"10000"), left=answer(b"ok", "text/plain"))
+        server.held.add("/slow")
+        rendered, kept = lab.fetch(url, timeout_seconds=1.0)
+        assert server.asked("/left") == 1
+        assert kept.of("/left")[0].request.endswith(b"bye") and kept.of("/left")[2] == b"ok"
+        assert kept.of("/slow")[0].truncated and any("/slow: " in one for one in rendered.omissions)
+        assert any("while it was left" in one for one in rendered.omissions)
+
+
+class TestRedirects:
+    def test_a_missing_body_is_said_once(self, lab, server):
+        moved = answer(b"moved", "text/plain", b"Location: /t", status="302 Found")
+        page = "<img src=/i><script>fetch('/f')</script>"
+        _, kept = lab.fetch(server.serve(page, i=moved, f=moved, t=answer(b"T", "text/plain")))
+        for path in ("/i", "/f"):
+            notes = kept.of(path)[0].notes
+            assert [why for name, why in notes if name == "OSINT-Omission"] == [
+                "the browser gives no body of a redirect"
+            ]

@@ -203,7 +203,7 @@ def severed(told: Mapping[str, Any]) -> bool:
 def hop_of(paused: Mapping[str, Any], main_target: str) -> Hop:
     """Read a Fetch.requestPaused of the response stage."""
     request, now = paused["request"], datetime.now(UTC)
-    return Hop(
+    hop = Hop(
         url=request["url"],
         method=request["method"],
         headers=request["headers"],
@@ -216,12 +216,13 @@ def hop_of(paused: Mapping[str, Any], main_target: str) -> Hop:
         kind=paused.get("resourceType", ""),
         main_frame=paused.get("resourceType") == "Document" and paused.get("frameId") == main_target,
     )
+    return _with_what_is_missing(hop)
 
 
 def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
     """Read an answer that was not paused, from a Network Response; call it before the next request of its flight is heard."""
     now = datetime.now(UTC)
-    return Hop(
+    hop = Hop(
         url=flight.url,
         method=flight.method,
         headers=flight.request_headers,
@@ -236,6 +237,14 @@ def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
         main_frame=flight.kind == "Document" and flight.main_frame,
         paused=False,
     )
+    return _with_what_is_missing(hop)
+
+
+def _with_what_is_missing(hop: Hop) -> Hop:
+    if hop.redirects and hop.declared_bytes != 0:
+        hop.truncated, hop.body = Truncated.UNSPECIFIED, b""
+        hop.notes.append(("OSINT-Omission", "the browser gives no body of a redirect"))
+    return hop
 
 
 def hop_hidden(flight: Flight, reason: str, why: Truncated = Truncated.UNSPECIFIED) -> Hop:
