@@ -44,6 +44,7 @@ from storage.exchange import RecordRef, Truncated
 PAUSE_SECONDS = 30.0
 STALLED_SECONDS = 5.0
 HEAD_SECONDS = 1.0  # how long a failure waits for the head of an answer that the browser kept from the page
+READ_SECONDS = 5.0  # how long bodies that are being read are waited for before the page is left
 LEAVE_SECONDS = 5.0  # how long what a page sends while it is left is waited for
 LEFT_QUIET_SECONDS = 0.1
 READERS = 4  # bodies asked back at a time
@@ -134,7 +135,7 @@ class Recorder:
 
     async def _read_ended(self) -> None:
         with suppress(TimeoutError):  # what is read longer than this goes on while the page is left
-            async with asyncio.timeout(LEAVE_SECONDS):
+            async with asyncio.timeout(READ_SECONDS):
                 while any(flight.pauses for flight in self._flights) and self._tasks:
                     await asyncio.wait(self._tasks, timeout=LEFT_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
