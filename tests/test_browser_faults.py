@@ -237,6 +237,7 @@ class TestRequestsWithoutAnAnswer:
         fetch('/file', {method: 'POST', body: new Blob(['a blob'])}).catch(() => 0);</script>"""
         _, kept = lab.fetch(server.serve(page, post=b"", file=b""))
         posted = kept.of("/post")[0]
+        assert any("sent the request twice" in why for _, why in posted.notes)
         assert posted.failure and posted.request.endswith(b"\r\n\r\n" + b"A" * 100_000)
         blob = kept.of("/file")[0]
         assert blob.request.endswith(b"\r\n\r\na blob") or any("body of the request" in why for _, why in blob.notes)
@@ -319,3 +320,11 @@ class TestCharsets:
         got = {name: kept.of(f"/{name}")[2] for name in CHARSETS}
         assert got == {name: body for name, (_, body) in CHARSETS.items()}
         assert not any("body cut" in one for one in rendered.omissions)
+
+
+class TestWhatIsOnlyDeclared:
+    def test_a_page_with_a_worklet_says_that_its_scripts_may_be_missing(self, lab, server):
+        page = "<p id=o></p><script>new AudioContext().audioWorklet.addModule('/audio').then(() => document.getElementById('o').textContent = 'added')</script>"
+        rendered, _ = lab.fetch(server.serve(page, audio=answer(b"1", "text/javascript")))
+        assert rendered.text == "added" and server.asked("/audio") == 1
+        assert any("worklets load" in one for one in rendered.omissions)

@@ -27,9 +27,10 @@ Addresses = Mapping[tuple[str, int], tuple[str, ...]]  # all at which a (host, p
 Note = tuple[str, str]
 
 REQUEST_REBUILT: Note = ("OSINT-Alteration", "request head rebuilt from the browser's list, order lost")
-HEAD_SHOWN: Note = ("OSINT-Alteration", "response head as the browser shows it: folded lines joined, octets of the status text that are no UTF-8 lost")  # fmt: skip
+HEAD_SHOWN: Note = ("OSINT-Alteration", "response head as the browser shows it: folded lines joined, octets of the status text that are no UTF-8 lost, interim answers and trailers not told")  # fmt: skip
 
 POSTED_LOST: Note = ("OSINT-Omission", "the browser does not give the body of the request")
+SENT_TWICE: Note = ("OSINT-Omission", "the browser may have sent the request twice: where a kept connection ends without an answer it does, and tells of one")  # fmt: skip
 HEAD_LOSSY: Note = ("OSINT-Alteration", "response head as the browser shows it: octets that are no UTF-8 lost")
 
 
@@ -300,7 +301,9 @@ def failed_exchange(flight: Flight, failure: str, now: datetime, addresses: Addr
     """Make the exchange of a request that got no answer."""
     sent = flight.asked(len(flight.hops)).get("headers") or flight.request_headers
     ip, unknown = address_of(flight.url, addresses)
-    lost = (POSTED_LOST,) if flight.posts and flight.posted is None else ()
+    lost = [POSTED_LOST] if flight.posts and flight.posted is None else []
+    if "ERR_EMPTY_RESPONSE" in failure:
+        lost.append(SENT_TWICE)
     return Exchange(
         url=flight.url,
         method=flight.method,
