@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this ma
 
 
 class Raw:
-    """A server that sends the bytes of `answers` by path and then hangs up, or holds the connection where `held` says so."""
+    """A server that sends the bytes of `answers` by path and then hangs up, or holds the connection where `held` says so, dripping."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
@@ -59,10 +59,17 @@ class Raw:
             writer.write(self.answers.get(path, answer(b"nothing", "text/plain", status="404 Not Found")))
             await writer.drain()
             if path in self.held:
-                await reader.read()
+                await self._hold(writer, path)
         writer.close()
 
+    async def _hold(self, writer: asyncio.StreamWriter, path: str) -> None:
+        while path in self.held:
+            await asyncio.sleep(0.05)
+            writer.write(b"/")
+            await writer.drain()
+
     def close(self) -> None:
+        self.held.clear()
         self.loop.call_soon_threadsafe(self._server.close)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
@@ -230,6 +237,7 @@ class TestRequestsWithoutAnAnswer:
         fetch('/file', {method: 'POST', body: new Blob(['a blob'])}).catch(() => 0);</script>"""
         _, kept = lab.fetch(server.serve(page, post=b"", file=b""))
         posted = kept.of("/post")[0]
+        assert any("sent the request twice" in why for _, why in posted.notes)
         assert posted.failure and posted.request.endswith(b"\r\n\r\n" + b"A" * 100_000)
         blob = kept.of("/file")[0]
         assert blob.request.endswith(b"\r\n\r\na blob") or any("body of the request" in why for _, why in blob.notes)
@@ -254,3 +262,69 @@ class TestAddresses:
         later = [one for one, _ in kept.exchanges if "/f" in one.url]
         assert len(set(asked)) == 1 and later and {one.ip for one in later} == {None}
         assert all(any("127.0.0.1, 127.0.0.2: which" in why for _, why in one.notes) for one in later)
+
+
+class TestLeaving:
+    def test_a_slow_body_does_not_keep_the_page_from_being_left(self, lab, server, monkeypatch):
+        monkeypatch.setattr("osint_pipeline.fetch.cdp.READ_SECONDS", 0.2)
+        monkeypatch.setattr("osint_pipeline.fetch.cdp.PAUSE_SECONDS", 3.0)
+        page = """<iframe src=/slow></iframe><script>addEventListener('pagehide', () => navigator.sendBeacon('/left', 'bye'))</script>"""
+        url = server.serve(page, slow=answer(b"<p>", "text/html", length=b"10000"), left=answer(b"ok", "text/plain"))
+        server.held.add("/slow")
+        rendered, kept = lab.fetch(url, timeout_seconds=1.0)
+        assert server.asked("/left") == 1
+        assert kept.of("/left")[0].request.endswith(b"bye") and kept.of("/left")[2] == b"ok"
+        assert kept.of("/slow")[0].truncated and any("/slow: " in one for one in rendered.omissions)
+
+
+class TestRedirects:
+    def test_a_missing_body_is_said_once(self, lab, server):
+        moved = answer(b"moved", "text/plain", b"Location: /t", status="302 Found")
+        page = "<img src=/i><script>fetch('/f')</script>"
+        _, kept = lab.fetch(server.serve(page, i=moved, f=moved, t=answer(b"T", "text/plain")))
+        for path in ("/i", "/f"):
+            notes = kept.of(path)[0].notes
+            assert [why for name, why in notes if name == "OSINT-Omission"] == [
+                "the browser gives no body of a redirect"
+            ]
+
+
+SVG = "<svg xmlns='http://www.w3.org/2000/svg'><text>Привет</text></svg>"
+CHARSETS = {
+    "1251.js": ("text/javascript; charset=windows-1251", "/* Задержание */ window.a='привет';".encode("cp1251")),
+    "unnamed.js": ("text/javascript", "/* Задержание */ window.a='привет';".encode("cp1251")),
+    "bom.js": ("text/javascript", b"\xef\xbb\xbf/* \xd0\xb0 */ window.b=1;"),
+    "u16.js": ("text/javascript; charset=utf-16le", "\ufeff/* привет */ window.c=1;".encode("utf-16le")),
+    "bad.js": ("text/javascript", b"/* \xff\xfe\x80 */ window.d=1;"),
+    "nul.js": ("text/javascript", b"/* \x00\x01 */ window.e=1;\r\n"),
+    "empty.js": ("text/javascript", b""),
+    "1251.css": ("text/css; charset=windows-1251", "/* Привет */ p{color:red}".encode("cp1251")),
+    "bom.css": ("text/css", b"\xef\xbb\xbfp{color:red}"),
+    "bad.css": ("text/css", b"/* \xff */ p{color:red}"),
+    "in.svg": ("image/svg+xml", f"<?xml version='1.0' encoding='windows-1251'?>{SVG}".encode("cp1251")),
+    "named.svg": ("image/svg+xml; charset=windows-1251", SVG.encode("cp1251")),
+    "1251.html": ("text/html; charset=windows-1251", "<p>Затрыманне".encode("cp1251")),
+    "u16.html": ("text/html; charset=utf-16le", "\ufeff<p>прывітанне".encode("utf-16le")),
+    "bad.html": ("text/html; charset=utf-8", b"<p>\xff\x00\xfe</p>\r\n"),
+    "1251.json": ("application/json; charset=windows-1251", '{"a": "Привет"}'.encode("cp1251")),
+}
+FORMS = {"js": "<script src=/{}></script>", "css": "<link rel=stylesheet href=/{}>", "svg": "<img src=/{}>", "html": "<iframe src=/{}></iframe>", "json": "<script>fetch('/{}')</script>"}  # fmt: skip
+
+
+class TestCharsets:
+    def test_bodies_come_back_byte_for_byte(self, lab, server):
+        page = "<script src=/unnamed.js charset=windows-1251></script>" + "".join(
+            FORMS[name.partition(".")[2]].format(name) for name in CHARSETS if name != "unnamed.js"
+        )
+        rendered, kept = lab.fetch(server.serve(page, **{name: answer(body, kind) for name, (kind, body) in CHARSETS.items()}))  # fmt: skip
+        got = {name: kept.of(f"/{name}")[2] for name in CHARSETS}
+        assert got == {name: body for name, (_, body) in CHARSETS.items()}
+        assert not any("body cut" in one for one in rendered.omissions)
+
+
+class TestWhatIsOnlyDeclared:
+    def test_a_page_with_a_worklet_says_that_its_scripts_may_be_missing(self, lab, server):
+        page = "<p id=o></p><script>new AudioContext().audioWorklet.addModule('/audio').then(() => document.getElementById('o').textContent = 'added')</script>"
+        rendered, _ = lab.fetch(server.serve(page, audio=answer(b"1", "text/javascript")))
+        assert rendered.text == "added" and server.asked("/audio") == 1
+        assert any("worklets load" in one for one in rendered.omissions)

@@ -44,6 +44,7 @@ from storage.exchange import RecordRef, Truncated
 PAUSE_SECONDS = 30.0
 STALLED_SECONDS = 5.0
 HEAD_SECONDS = 1.0  # how long a failure waits for the head of an answer that the browser kept from the page
+READ_SECONDS = 5.0  # how long bodies that are being read are waited for before the page is left
 LEAVE_SECONDS = 5.0  # how long what a page sends while it is left is waited for
 LEFT_QUIET_SECONDS = 0.1
 READERS = 4  # bodies asked back at a time
@@ -133,10 +134,19 @@ class Recorder:
 
     async def leave(self) -> None:
         """Read what has ended, then leave the page and record what it sends meanwhile (beacons). The page is gone after this."""
-        with suppress(LinkFailed, TimeoutError):
-            async with asyncio.timeout(LEAVE_SECONDS):
-                while any(flight.pauses for flight in self._flights):
+        with suppress(LinkFailed):
+            await self._read_ended()
+            await self._go()
+
+    async def _read_ended(self) -> None:
+        with suppress(TimeoutError):  # what is read longer than this goes on while the page is left
+            async with asyncio.timeout(READ_SECONDS):
+                while any(flight.pauses for flight in self._flights) and self._tasks:
                     await asyncio.wait(self._tasks, timeout=LEFT_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _go(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
                 self._leaving = True
                 self.link.send("Page.enable", {}, self.targets.page)
                 await asyncio.gather(*self.targets.pause_all(requests=True))
@@ -145,6 +155,10 @@ class Recorder:
                 self._last_event = asyncio.get_running_loop().time()
                 while self._under_way() or self.quiet_seconds < LEFT_QUIET_SECONDS:
                     await asyncio.sleep(LEFT_QUIET_SECONDS / 2)
+        except TimeoutError:
+            self.omit(
+                f"what the page sent while it was left may be missing: not all had ended within {LEAVE_SECONDS:g} s"
+            )
 
     def _navigated(self, _: str, params: Answer) -> None:
         if self._leaving and params["frame"]["url"] == "about:blank" and "parentId" not in params["frame"]:

@@ -184,10 +184,7 @@ async def _told(flight: Flight) -> None:
 
 
 def bodiless(hop: Hop) -> bool:
-    """Whether an answer has no body that could be had; that of a redirect is an omission."""
-    if hop.redirects and hop.declared_bytes != 0:
-        hop.truncated, hop.body = Truncated.UNSPECIFIED, b""
-        hop.notes.append(("OSINT-Omission", "the browser gives no body of a redirect"))
+    """Whether an answer has no body that could be had."""
     return hop.redirects or hop.status in BODILESS or hop.method == "HEAD"
 
 

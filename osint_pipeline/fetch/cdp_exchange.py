@@ -27,9 +27,10 @@ Addresses = Mapping[tuple[str, int], tuple[str, ...]]  # all at which a (host, p
 Note = tuple[str, str]
 
 REQUEST_REBUILT: Note = ("OSINT-Alteration", "request head rebuilt from the browser's list, order lost")
-HEAD_SHOWN: Note = ("OSINT-Alteration", "response head as the browser shows it: folded lines joined, octets of the status text that are no UTF-8 lost")  # fmt: skip
+HEAD_SHOWN: Note = ("OSINT-Alteration", "response head as the browser shows it: folded lines joined, octets of the status text that are no UTF-8 lost, interim answers and trailers not told")  # fmt: skip
 
 POSTED_LOST: Note = ("OSINT-Omission", "the browser does not give the body of the request")
+SENT_TWICE: Note = ("OSINT-Omission", "the browser may have sent the request twice: where a kept connection ends without an answer it does, and tells of one")  # fmt: skip
 HEAD_LOSSY: Note = ("OSINT-Alteration", "response head as the browser shows it: octets that are no UTF-8 lost")
 
 
@@ -203,7 +204,7 @@ def severed(told: Mapping[str, Any]) -> bool:
 def hop_of(paused: Mapping[str, Any], main_target: str) -> Hop:
     """Read a Fetch.requestPaused of the response stage."""
     request, now = paused["request"], datetime.now(UTC)
-    return Hop(
+    hop = Hop(
         url=request["url"],
         method=request["method"],
         headers=request["headers"],
@@ -216,12 +217,13 @@ def hop_of(paused: Mapping[str, Any], main_target: str) -> Hop:
         kind=paused.get("resourceType", ""),
         main_frame=paused.get("resourceType") == "Document" and paused.get("frameId") == main_target,
     )
+    return _with_what_is_missing(hop)
 
 
 def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
     """Read an answer that was not paused, from a Network Response; call it before the next request of its flight is heard."""
     now = datetime.now(UTC)
-    return Hop(
+    hop = Hop(
         url=flight.url,
         method=flight.method,
         headers=flight.request_headers,
@@ -236,6 +238,14 @@ def hop_told(flight: Flight, answer: Mapping[str, Any]) -> Hop:
         main_frame=flight.kind == "Document" and flight.main_frame,
         paused=False,
     )
+    return _with_what_is_missing(hop)
+
+
+def _with_what_is_missing(hop: Hop) -> Hop:
+    if hop.redirects and hop.declared_bytes != 0:
+        hop.truncated, hop.body = Truncated.UNSPECIFIED, b""
+        hop.notes.append(("OSINT-Omission", "the browser gives no body of a redirect"))
+    return hop
 
 
 def hop_hidden(flight: Flight, reason: str, why: Truncated = Truncated.UNSPECIFIED) -> Hop:
@@ -291,7 +301,9 @@ def failed_exchange(flight: Flight, failure: str, now: datetime, addresses: Addr
     """Make the exchange of a request that got no answer."""
     sent = flight.asked(len(flight.hops)).get("headers") or flight.request_headers
     ip, unknown = address_of(flight.url, addresses)
-    lost = (POSTED_LOST,) if flight.posts and flight.posted is None else ()
+    lost = [POSTED_LOST] if flight.posts and flight.posted is None else []
+    if "ERR_EMPTY_RESPONSE" in failure:
+        lost.append(SENT_TWICE)
     return Exchange(
         url=flight.url,
         method=flight.method,

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
 
-TARGETS = ("page", "iframe", "worker", "shared_worker", "service_worker")
+TARGETS = ("page", "iframe", "worker", "shared_worker", "service_worker", "worklet")
+FETCHLESS = ("worker", "worklet")  # without a Fetch domain of its own; the frame of a dedicated worker pauses for it
 FILTER = [{"type": kind} for kind in TARGETS]
 ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True, "filter": FILTER}
 LET_BY = ("page", "iframe")
@@ -44,6 +45,8 @@ class Targets:
         kind = target["type"]
         if kind == "service_worker":
             self.omit(f"{target['url']}: the browser's own later check for a newer version of it is not recorded")
+        if kind == "worklet":
+            self.omit(f"{target['url']}: what its worklets load is not recorded, or without its body")
         if kind == "page" and not self.main:
             self.page, self.main = session, target["targetId"]
         elif kind == "page":
@@ -51,7 +54,7 @@ class Targets:
         # Nothing is awaited before the last command: a waiting service worker would stay stuck.
         room = {"maxTotalBufferSize": TOTAL_BYTES, "maxResourceBufferSize": RESOURCE_BYTES}
         sent = [self.link.send("Network.enable", {}, session), self.link.send("Network.configureDurableMessages", room, session)]  # fmt: skip
-        if kind != "worker":  # a dedicated worker has no Fetch domain, its frame pauses for it
+        if kind not in FETCHLESS:
             self._sessions[session] = kind
             sent.append(self.link.send("Fetch.enable", {"patterns": self._patterns(kind)}, session))
         sent.append(self.link.send("Target.setAutoAttach", ATTACH, session))
