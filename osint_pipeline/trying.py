@@ -117,7 +117,7 @@ class TrialHandler(BaseDownloadHandler):
         limits = {"timeout_seconds": service.page_timeout_seconds, "limit_bytes": service.page_limit_bytes}
         async with browser:
             seen = await browser.fetch(request.url, new_id(), self.sink, **limits)  # type: ignore[arg-type]
-        if seen.main is None or seen.status is None or (seen.failure and not seen.html):
+        if seen.main is None or seen.status is None or not seen.html:
             raise FetchFailed(request.url, seen.failure or "; ".join(seen.omissions) or "the page did not load")
         request.meta[HEAD] = seen.head
         headers = {"Content-Type": "text/html; charset=utf-8"}

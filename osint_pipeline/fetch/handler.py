@@ -106,7 +106,7 @@ class RecordingHandler(BaseDownloadHandler):
         records = [one for one in page.records if one is not page.main]
         request.meta[RECORDS] = [*request.meta[RECORDS], *records, *([page.main] if page.main else ())]
         request.meta[HEAD] = page.head
-        if page.main is None or page.status is None or (page.failure and not page.html):
+        if page.main is None or page.status is None or not page.html:  # a page that was opened has a DOM
             raise FetchFailed(request.url, page.failure or "; ".join(page.omissions) or "the page did not load")
         headers = {"Content-Type": "text/html; charset=utf-8"}
         return HtmlResponse(
