@@ -167,7 +167,9 @@ def test_a_crawl_that_is_larger_than_the_disk_goes_through_it(
 
 
 def test_a_crawl_that_may_not_upload_waits_for_another_command_to_do_so(tmp_path: Path) -> None:
-    osint = Osint(tmp_path / "home", OSINT_SPOOL_HIGH_BYTES="250_000", OSINT_SPOOL_WAIT_SECONDS="1")
+    osint = Osint(
+        tmp_path / "home", OSINT_SPOOL_HIGH_BYTES="250_000", OSINT_SPOOL_WAIT_SECONDS="1", OSINT_SYNC_SECONDS="0.05"
+    )
     osint.run("up", "--servers")
     try:
         with RawServer(pages(PAGES, PAGE_BYTES)) as server:

@@ -187,7 +187,7 @@ def test_recover_stops_and_is_finished_by_the_next(osint: Osint) -> None:
 
 def test_endless_answers_do_not_hold_an_end_up(osint: Osint) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
-    with RawServer({"/endless": endless(head, random.randbytes(50_000))}) as server:
+    with RawServer({"/endless": endless(head, random.randbytes(1_000))}) as server:
         words = ("crawl", "--json", "--spider", "page", "--render", "never", f"{server.url}/endless")
         out, _, took = stopped(osint.start(*words), lambda: server.asked("/endless"))
     assert took < STOP_SECONDS, took
