@@ -120,7 +120,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             site.servers[1].socket = context.wrap_socket(site.servers[1].socket, server_side=True)
             secure = f"https://127.0.0.1:{site.other}/secure"
             urls = {"news": site.url + "/news", "clock": site.url + "/clock", "secure": secure}
-            crawling = Osint(home / "home", OSINT_CHROMIUM=str(blind), OSINT_ROBOTS="ignore:a test")
+            crawling = Osint(
+                home / "home", OSINT_CHROMIUM=str(blind), OSINT_ROBOTS="ignore:a test", OSINT_BROWSER_PAGES="1"
+            )
             crawling.run("crawl", "--spider", "page", "--render", "always", *urls.values(), code=None)
         osint = Inside(home / "home")
         with Workspace(load(osint.environ).service) as workspace, workspace.catalog.begin() as connection:
