@@ -185,9 +185,11 @@ def test_recover_stops_and_is_finished_by_the_next(osint: Osint) -> None:
     osint.claims()
 
 
-def test_endless_answers_do_not_hold_an_end_up(osint: Osint) -> None:
+@pytest.mark.parametrize("piece_bytes", [1_000, pytest.param(50_000, marks=pytest.mark.soak)])
+def test_endless_answers_do_not_hold_an_end_up(piece_bytes: int, osint: Osint) -> None:
+    """The larger pieces come as fast as the disk takes them: then the end, which waits for that disk, is at times cut short."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
-    with RawServer({"/endless": endless(head, random.randbytes(1_000))}) as server:
+    with RawServer({"/endless": endless(head, random.randbytes(piece_bytes))}) as server:
         words = ("crawl", "--json", "--spider", "page", "--render", "never", f"{server.url}/endless")
         out, _, took = stopped(osint.start(*words), lambda: server.asked("/endless"))
     assert took < STOP_SECONDS, took
