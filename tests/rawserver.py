@@ -212,13 +212,15 @@ class Proxy(Listener):
                 with self._dial(target.decode()) as origin:
                     sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                     return self._tunnel(sock, origin)
-            self._forward(sock, raw, urlsplit(target.decode()))
+            if not self._forward(sock, raw, urlsplit(target.decode())):
+                return
 
     def _dial(self, netloc: str) -> socket.socket:
         host, _, port = netloc.partition(":")
         return socket.create_connection((self._hosts.get(host, host), int(port or 80)), PATIENCE_SECONDS)
 
-    def _forward(self, sock: socket.socket, raw: bytes, parts) -> None:
+    def _forward(self, sock: socket.socket, raw: bytes, parts) -> bool:
+        """Pass a request on and its answer back; False where only the connection's end shows the answer's end."""
         with self._dial(parts.netloc) as origin:
             lines = [line for line in raw.split(b"\r\n") if not line.lower().startswith(b"proxy-")]
             lines[0] = b" ".join(
@@ -226,7 +228,13 @@ class Proxy(Listener):
             )
             origin.sendall(b"\r\n".join([lines[0], b"Connection: close", *lines[1:]]))
             origin.shutdown(socket.SHUT_WR)
-            self._pour(origin, sock)
+            got = b""
+            while piece := origin.recv(65536):
+                sock.sendall(piece)
+                got += piece
+        head, _, body = got.partition(b"\r\n\r\n")
+        lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+        return lengths == [len(body)]
 
     def _tunnel(self, sock: socket.socket, origin: socket.socket) -> None:
         back = threading.Thread(target=self._pour, args=(origin, sock), daemon=True)
