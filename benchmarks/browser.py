@@ -29,6 +29,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from osint_pipeline.fetch.browser import FLAGS, Browser  # noqa: E402
 from osint_pipeline.fetch.cdp import ATTACH, Recorder  # noqa: E402
 from osint_pipeline.fetch.cdp_link import Link  # noqa: E402
+from osint_pipeline.fetch.chromium import launched  # noqa: E402
 from osint_pipeline.fetch.guard import Guard, read_networks  # noqa: E402
 from osint_pipeline.fetch.relay import Relay  # noqa: E402
 from storage.exchange import Exchange, RecordRef, RecordType, Resource, Stored, Truncated  # noqa: E402
@@ -182,8 +183,12 @@ class Contenders:
     async def _relayed(self) -> tuple[Load, Load]:
         """Loads through the relay that guards addresses: bare, and with the recorder (no picture, no waiting for quiet)."""
         relay = await self.stack.enter_async_context(Relay(GUARD))
-        plain, chromium = [await self._plain(*FLAGS, f"--proxy-server={relay.url}") for _ in range(2)]
-        link = await Link.open(chromium)
+        flags = [*FLAGS, f"--proxy-server={relay.url}"]
+        plain, home = await self._plain(*flags), self.stack.enter_context(tempfile.TemporaryDirectory())
+        chromium, pipe = await launched(self.playwright, Path(self.executable), Path(home), headless=True, args=flags)
+        self.stack.push_async_callback(chromium.close)
+        self.stack.callback(pipe.abort)
+        link = await Link.open(pipe)
         await link.send("Target.setAutoAttach", ATTACH)
 
         async def load(url: str) -> float:

@@ -1,17 +1,11 @@
-"""A CDP session on the whole browser that reaches the sessions of its targets, without a debugging port.
-
-Playwright's own CDPSession drops messages of flat child sessions. A session attached to the browser target with
-flatten=False inside it carries them as text, so no port stands open to other users of the machine.
-"""
+"""CDP sessions of ours beside Playwright's: the whole browser's, and those of its targets that are attached through it."""
 
 import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, Self
 
-from playwright.async_api import Browser as Chromium
-from playwright.async_api import CDPSession
-from playwright.async_api import Error as PlaywrightError
+from osint_pipeline.fetch.cdp_pipe import FIRST_ID, Pipe
 
 Answer = dict[str, Any]
 Listener = Callable[[str, str, Answer], None]  # session ("" is the browser), method, params
@@ -28,22 +22,19 @@ class LinkFailed(Exception):
 class Link:
     """Commands go out in the order of `send`; events arrive at `listener`."""
 
-    def __init__(self, outer: CDPSession, session: str) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         self.listener: Listener | None = None
-        self._outer, self._session = outer, session
-        self._last = 0
+        self._pipe, self._session = pipe, ""
+        self._last = FIRST_ID - 1
         self._waiting: dict[int, tuple[str, asyncio.Future[Answer]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._lost: str | None = None
+        pipe.received, pipe.lost = self._received, lambda: self.lose("the browser is gone")
 
     @classmethod
-    async def open(cls, browser: Chromium) -> Self:
-        """Attach to a running browser."""
-        outer = await browser.new_browser_cdp_session()
-        target = (await outer.send("Target.getTargetInfo"))["targetInfo"]["targetId"]
-        got = await outer.send("Target.attachToTarget", {"targetId": target, "flatten": False})
-        link = cls(outer, got["sessionId"])
-        outer.on("Target.receivedMessageFromTarget", link._received)
+    async def open(cls, pipe: Pipe) -> Self:
+        """Attach to a running browser. Raises LinkFailed."""
+        link = cls(pipe)
+        link._session = str((await link.send("Target.attachToBrowserTarget"))["sessionId"])
         return link
 
     def send(self, method: str, params: Answer | None = None, session: str = "") -> asyncio.Future[Answer]:
@@ -55,12 +46,10 @@ class Link:
             return future
         self._last += 1
         message: Answer = {"id": self._last, "method": method, "params": params or {}}
-        if session:
+        if session := session or self._session:
             message["sessionId"] = session
         self._waiting[self._last] = (method, future)
-        task = asyncio.create_task(self._post(self._last, json.dumps(message)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._pipe.send(json.dumps(message).encode())
         return future
 
     def lose(self, why: str) -> None:
@@ -71,21 +60,18 @@ class Link:
             if not future.done():
                 future.set_exception(LinkFailed(method, why))
 
-    async def _post(self, number: int, message: str) -> None:
-        try:
-            await self._outer.send("Target.sendMessageToTarget", {"sessionId": self._session, "message": message})
-        except PlaywrightError as error:
-            method, future = self._waiting.pop(number, ("", None))
-            if future is not None and not future.done():
-                future.set_exception(LinkFailed(method, error.message))
-
-    def _received(self, params: Answer) -> None:
-        message = json.loads(params["message"])
+    def _received(self, raw: bytes, session: str) -> None:
+        message = json.loads(raw)
         if "id" not in message:
+            method, params = message["method"], message["params"]
+            if method == "Target.attachedToTarget":
+                self._pipe.own(params["sessionId"])
             if self.listener is not None:
-                self.listener(message.get("sessionId", ""), message["method"], message["params"])
+                self.listener("" if session == self._session else session, method, params)
             return
         method, future = self._waiting.pop(message["id"], ("", None))
+        if "sessionId" in message.get("result", ()) and method == "Target.attachToBrowserTarget":
+            self._pipe.own(message["result"]["sessionId"])
         if future is None or future.done():
             return
         if "error" in message:

@@ -17,6 +17,7 @@ from playwright.async_api import Playwright, async_playwright
 
 from osint_pipeline.fetch.cdp import ATTACH
 from osint_pipeline.fetch.cdp_link import Link, LinkFailed
+from osint_pipeline.fetch.cdp_pipe import LAUNCHER, Handover, Pipe
 from osint_pipeline.fetch.display import NEEDED, check_display
 from osint_pipeline.fetch.leash import Leash, remove_folder
 
@@ -66,8 +67,8 @@ class Chromium:
     `gone` says why it was put down, None while nobody did.
     """
 
-    def __init__(self, playwright: Playwright, handle: Handle, link: Link, leash: Leash, driver: int) -> None:
-        self.handle, self.link = handle, link
+    def __init__(self, playwright: Playwright, handle: Handle, pipe: Pipe, link: Link, leash: Leash, driver: int) -> None:  # fmt: skip
+        self.handle, self.link, self._pipe = handle, link, pipe
         self.gone: str | None = None
         self.pages = 0
         self._playwright, self._leash, self._driver = playwright, leash, driver
@@ -90,17 +91,21 @@ class Chromium:
 
     @classmethod
     async def _started(cls, launch: Launch, home: Path) -> Self:
-        playwright = await async_playwright().start()
+        playwright, pipe = await async_playwright().start(), None
         try:
-            handle = await _launched(playwright, launch, home)
-            link = await Link.open(handle)
+            executable = find_chromium(launch.executable, playwright)
+            args = [*FLAGS, f"--proxy-server={launch.proxy}"]
+            handle, pipe = await launched(playwright, executable, home, headless=launch.headless, args=args)
+            link = await Link.open(pipe)
             told = await link.send("SystemInfo.getProcessInfo")
             main = next(one["id"] for one in told["processInfo"] if one["type"] == "browser")
             driver = psutil.Process(os.getpgid(main)).ppid()
-            made = cls(playwright, handle, link, Leash(os.getpgid(main), home), driver)
+            made = cls(playwright, handle, pipe, link, Leash(os.getpgid(main), home), driver)
             await link.send("Target.setAutoAttach", ATTACH)
         except BaseException:
             _kill_at(home)
+            if pipe is not None:
+                pipe.abort()
             await _stopped(playwright)
             raise
         return made
@@ -170,19 +175,33 @@ class Chromium:
             pass  # it had ended before, or is killed now
         finally:
             self._leash.let_go()
+            self._pipe.abort()
             if not await _stopped(self._playwright):
                 self.put_down("its driver did not end")
 
 
-async def _launched(playwright: Playwright, launch: Launch, home: Path) -> Handle:
-    return await playwright.chromium.launch(
-        executable_path=find_chromium(launch.executable, playwright),
-        headless=launch.headless,
-        chromium_sandbox=os.geteuid() != 0,
-        args=[*FLAGS, f"--proxy-server={launch.proxy}"],
-        env=environment(home, launch.headless),
-        timeout=0,  # start() holds it to its time
-    )
+async def launched(
+    playwright: Playwright, executable: Path, home: Path, *, headless: bool, args: list[str]
+) -> tuple[Handle, Pipe]:
+    """Launch a Chromium whose debugging pipe is shared with Playwright. Raises PlaywrightError, HandoverFailed."""
+    handover = Handover(executable, home)
+    coming = asyncio.create_task(handover.pipe())
+    try:
+        handle = await playwright.chromium.launch(
+            executable_path=LAUNCHER,
+            headless=headless,
+            chromium_sandbox=os.geteuid() != 0,
+            args=args,
+            env={**environment(home, headless), **handover.environment},
+            timeout=0,  # start() holds it to its time
+        )
+        return handle, await coming
+    except BaseException:
+        coming.cancel()
+        await asyncio.wait({coming})
+        if not coming.cancelled() and coming.exception() is None:
+            coming.result().abort()
+        raise
 
 
 def _kill_at(home: Path) -> None:
