@@ -12,8 +12,8 @@ from typing import Self
 
 import psutil
 from playwright.async_api import Browser as Handle
+from playwright.async_api import CDPSession, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Playwright, async_playwright
 
 from osint_pipeline.fetch.cdp import ATTACH
 from osint_pipeline.fetch.cdp_link import Link, LinkFailed
@@ -71,6 +71,7 @@ class Chromium:
         self.handle, self.link, self._pipe = handle, link, pipe
         self.gone: str | None = None
         self.pages = 0
+        self._asking: CDPSession | None = None
         self._playwright, self._leash, self._driver = playwright, leash, driver
         handle.on("disconnected", lambda _: link.lose("the browser is gone"))
 
@@ -147,12 +148,20 @@ class Chromium:
         self.put_down(f"the visit had not ended after {at_most_seconds:.0f} s")
 
     async def _answers(self, seconds: float) -> bool:
-        asked = self.link.send("Browser.getVersion")
+        asked = asyncio.create_task(self._ask())
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())
         for _ in range(2):  # in halves: where this process itself was held up, the answer lies here unread
             done, _ = await asyncio.wait({asked}, timeout=seconds / 2)
             if done:
                 return True  # also where it is gone: whoever uses it hears so
+        asked.cancel()
         return False
+
+    async def _ask(self) -> None:
+        """Ask through the driver, which may hang alone."""
+        if self._asking is None:
+            self._asking = await self.handle.new_browser_cdp_session()
+        await self._asking.send("Browser.getVersion")
 
     def put_down(self, why: str) -> None:
         """Kill it with all its processes and its driver; whatever waits for an answer of it fails."""
