@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from uuid import UUID
 import browsersite
 import psutil
 import pytest
+from browserlab import chromiums, gone, hit, hit_driver, homes, main_ones
 
 from osint_pipeline.fetch.browser import Bounds, Browser, BrowserCrashed
 from osint_pipeline.fetch.display import check_display
@@ -80,53 +80,6 @@ def maker(scratch: Path, exit: str | None = None, guard: Guard = GUARD, **bounds
     return lambda: Browser(None, guard, scratch=scratch, exit=out, bounds=Bounds(**bounds))  # type: ignore[arg-type]
 
 
-def processes(below: int | None = None) -> list[psutil.Process]:
-    """Every process of a Chromium below this one."""
-    found = []
-    for process in psutil.Process(below).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "chrom" in process.name() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def main_ones() -> list[psutil.Process]:
-    """The main process of each Chromium."""
-    found = []
-    for process in processes():
-        with suppress(psutil.Error):
-            words = process.cmdline()
-            if words and not any(word.startswith("--type=") for word in words):
-                found.append(process)
-    return found
-
-
-def hit(number: int, chosen: psutil.Process) -> None:
-    with suppress(psutil.Error):
-        chosen.send_signal(number)
-
-
-def hit_driver(number: int) -> None:
-    for one in psutil.Process().children():
-        if "node" in one.name():
-            hit(number, one)
-
-
-def homes(pid: int | None = None) -> list[Path]:
-    """The folders of a process's Chromiums."""
-    return list(Path(tempfile.gettempdir()).glob(f"osint-browser-{pid or os.getpid()}-*"))
-
-
-def gone(what: Callable[[], object], seconds: float = 10.0) -> bool:
-    """Whether something is empty within a time."""
-    deadline = time.monotonic() + seconds
-    while what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 class Lab:
     """A pool in an event loop of a thread of its own; nothing of it may be left."""
 
@@ -135,7 +88,7 @@ class Lab:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.archive = Archive()
-        self.closes_all = not processes()  # the module's own lab may be open beside it
+        self.closes_all = not chromiums()  # the module's own lab may be open beside it
 
     def begin(self, url: str, **more: float):
         """Start a fetch: its capture, and the future of what comes of it."""
@@ -165,7 +118,7 @@ class Lab:
         self.thread.join()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
-        assert not self.closes_all or gone(processes), "a process of Chromium was left"
+        assert not self.closes_all or gone(chromiums), "a process of Chromium was left"
         assert not list(self.scratch.glob("*")) and set(homes()) <= self.before
 
 
@@ -286,7 +239,7 @@ class TestReplaced:
                 assert lab.fetch(served.url + "/page", timeout_seconds=3).omissions
             except BrowserCrashed as error:
                 assert error.records
-            assert gone(processes)
+            assert gone(chromiums)
             monkeypatch.undo()
             assert lab.fetch(served.url + "/next").text == "next"
 
@@ -305,9 +258,9 @@ class TestReplaced:
 
     def test_a_resting_browser_is_ended_and_comes_back(self, tmp_path):
         with Lab(tmp_path, 1, idle_seconds=0.2) as lab, site(page="<p>here</p>") as served:
-            here = processes()
+            here = chromiums()
             assert lab.fetch(served.url + "/page").text == "here"
-            assert gone(lambda: set(processes()) - set(here))
+            assert gone(lambda: set(chromiums()) - set(here))
             assert lab.fetch(served.url + "/page").text == "here"
 
     def test_leaving_the_pool_ends_what_is_under_way(self, tmp_path):
@@ -339,7 +292,7 @@ def test_chromium_ends_with_a_process_that_is_killed(tmp_path, hung):
         command = [sys.executable, "-c", HOLD, served.url + "/page", str(tmp_path)]
         ours = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         assert served.hanging.wait(60)
-        left = processes(ours.pid)
+        left = chromiums(ours.pid)
         assert left
         for one in left if hung else ():
             hit(signal.SIGSTOP, one)

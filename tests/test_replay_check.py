@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import stat
@@ -19,7 +20,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import psutil
 import pytest
+from browserlab import chromiums, gone, hit, homes, main_ones
 from PIL import Image, ImageDraw
 from sqlalchemy import text
 
@@ -424,12 +427,55 @@ def test_a_page_that_goes_on_and_a_browser_that_ended_hold_up_no_other_page() ->
             async with ReplayBrowser(proxy, Path(CHROMIUM or "")) as browser:
                 views = [await browser.look(Look(url="http://a.example/"), 8)]
                 assert browser._chromium is not None
-                await browser._chromium.close()
+                await browser._chromium.handle.close()
                 return [*views, await browser.look(Look(url="http://a.example/?"), 8)]
 
     gone, after = asyncio.run(look())
     assert gone.html is not None or gone.trouble
     assert after.html is not None and not after.trouble
+
+
+class Stopping(ReplayProxy):
+    """Stops every Chromium of ours at the first question, as a fault of the machine would."""
+
+    stopped = False
+
+    def take(self, asked: Asked, *, navigates: bool, websocket: bool) -> Answer | None:
+        if not Stopping.stopped:
+            Stopping.stopped = True
+            for one in main_ones():
+                hit(signal.SIGSTOP, one)
+        return super().take(asked, navigates=navigates, websocket=websocket)
+
+
+@needs_chromium
+def test_a_chromium_that_hangs_is_put_down_and_its_capture_is_not_called_bad(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osint_pipeline.replay.check.ReplayProxy", Stopping)
+    monkeypatch.setitem(place.osint.environ, "OSINT_BROWSER_HUNG_SECONDS", "3")
+    begun = time.monotonic()
+    wanted = (place.captures["secure"], place.captures["news"])
+    hung, next_one = place.osint.rows("replay", "--check", *wanted, code=3)  # the oldest capture first
+    assert hung["why"] == f"{hung['url']}: the browser ended (it did not answer within 3 s)"
+    assert next_one["score"] == 1.0
+    assert time.monotonic() - begun < 40 and gone(chromiums) and not homes()
+
+
+@needs_chromium
+def test_no_chromium_outlives_a_check_that_is_killed(place: Place) -> None:
+    ours = Osint(place.osint.home).start("replay", "--check", "--all")
+    try:
+        leashed = lambda: [one for one in psutil.Process(ours.pid).children() if "leash" in one.cmdline()]  # noqa: E731
+        assert gone(lambda: not leashed(), 60), "no Chromium was started"
+        left = chromiums(ours.pid)
+        for one in left:
+            hit(signal.SIGSTOP, one)  # one that hangs does not end by itself
+    finally:
+        ours.kill()
+        ours.communicate(timeout=30)
+    assert left and gone(lambda: [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
+    assert gone(lambda: homes(ours.pid))
 
 
 def test_another_user_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ class Browser:
             try:
                 chromium = await self._running()
             except (PlaywrightError, LinkFailed, OSError) as error:
-                raise BrowserCrashed(url, f"it did not start: {_first_line(error)}") from error
+                raise BrowserCrashed(url, f"it did not start: {first_line(error)}") from error
             if self._closed:
                 await self._end()
                 raise BrowserCrashed(url, "the browser was closed")
@@ -178,12 +178,8 @@ class Browser:
     async def _context(self, chromium: Chromium, url: str) -> BrowserContext:
         width, height = self.viewport
         try:
-            return await chromium.handle.new_context(
-                user_agent=self.user_agent,
-                viewport={"width": width, "height": height},
-                accept_downloads=False,
-                locale="en-US",
-                storage_state=self._state,
+            return await chromium.context(
+                user_agent=self.user_agent, width=width, height=height, storage_state=self._state
             )
         except PlaywrightError as error:
             told = error.message.lower()
@@ -217,7 +213,8 @@ class Browser:
             await chromium.end()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Give what an error says first, its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

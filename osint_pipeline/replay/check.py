@@ -10,7 +10,7 @@ from uuid import UUID
 from playwright.async_api import Error as PlaywrightError
 
 from osint_pipeline.errors import UserError
-from osint_pipeline.fetch.browser import BrowserMissing
+from osint_pipeline.fetch.browser import BrowserCrashed, BrowserMissing, first_line
 from osint_pipeline.fingerprint import Fingerprints
 from osint_pipeline.logs import logger
 from osint_pipeline.replay.browser import ReplayBrowser, View
@@ -94,13 +94,13 @@ def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list
 async def _every(workspace: Workspace, captures: Sequence[Rendered]) -> AsyncIterator[Checked]:
     service = workspace.service
     with ReplayProxy() as proxy, Fingerprints(limit_pixels=service.image_limit_pixels) as hasher:
-        async with ReplayBrowser(proxy, service.chromium) as browser:
+        async with ReplayBrowser(proxy, service.chromium, hung_seconds=service.browser_hung_seconds) as browser:
             check = _Check(workspace, proxy, browser, hasher)
             for capture in captures:
                 try:
                     yield Checked(capture=capture, row=await check.of(capture))
-                except (UserError, StorageError, PlaywrightError) as error:
-                    yield Checked(capture=capture, row=None, why=str(error).strip().splitlines()[0])
+                except (UserError, StorageError, PlaywrightError, BrowserCrashed) as error:
+                    yield Checked(capture=capture, row=None, why=first_line(error))
 
 
 class _Check:
