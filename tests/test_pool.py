@@ -1,6 +1,8 @@
 """The pool of browsers: what dies is replaced, what was lost is told, nothing is left behind, nothing gets past the guard."""
 
 import asyncio
+import base64
+import hashlib
 import ipaddress
 import json
 import os
@@ -21,6 +23,7 @@ from uuid import UUID
 import browsersite
 import psutil
 import pytest
+import torturesite
 from browserlab import chromiums, gone, hit, hit_driver, homes, main_ones
 
 from osint_pipeline.fetch.browser import Bounds, Browser, BrowserCrashed
@@ -446,6 +449,65 @@ def test_a_page_that_asks_for_ever_is_held_to_its_number_of_requests(tmp_path):
     assert "the limit of 20 requests was reached: no more were sent" in rendered.omissions
     (info,) = lab.archive.made(capture, "pageinfo")
     assert len(info["resources"]) == sent
+
+
+class Sockets:
+    """A server of one page and of WebSockets that are opened and say nothing: how many were."""
+
+    def __init__(self, page: str) -> None:
+        self.page, self.opened = page.encode(), 0
+        self.lock = threading.Lock()
+
+    def answer(self, connection: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            if not (some := connection.recv(4096)):
+                return
+            head += some
+        if b"Sec-WebSocket-Key: " not in head:
+            form = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+            return connection.sendall(form % (len(self.page), self.page))
+        with self.lock:
+            self.opened += 1
+        key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+        proof = base64.b64encode(hashlib.sha1(key + torturesite.SOCKET_GUID).digest())
+        form = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+        with suppress(OSError):  # the page may have gone on; it may also stay for longer than a connection has
+            connection.sendall(form % proof)
+            while connection.recv(4096):
+                pass
+
+
+MANY_SOCKETS = """<p id=o></p><script>let over = 0;
+const open = i => { const s = new WebSocket(`ws://${location.host}/${i}`); s.onopen = () => told('opened'); s.onerror = () => told('failed'); };
+const seen = {}, told = what => { seen[what] = (seen[what] || 0) + 1; o.textContent = JSON.stringify(seen); };
+LOOP
+fetch('/after').then(r => r.text()).then(() => told('after')).catch(() => told('refused'))</script>"""
+
+
+LOOPS = {
+    "at once": "for (let i = 0; i < 10000; i++) open(i);",
+    "one after the other": "(async () => { for (let i = 0; i < 200; i++) { open(i); await new Promise(done => setTimeout(done, 5)); } })();",
+    "in a worker": """new Worker(URL.createObjectURL(new Blob([`for (let i = 0; i < 10000; i++) { const s = new WebSocket('ws://${location.host}/' + i);
+        s.onopen = () => postMessage('opened'); s.onerror = () => postMessage('failed'); }`]))).onmessage = e => told(e.data);""",
+}
+
+
+@pytest.mark.parametrize(
+    "how", ["at once", *(pytest.param(one, marks=pytest.mark.soak) for one in LOOPS if one != "at once")]
+)
+def test_a_page_that_opens_websockets_for_ever_is_held_to_its_number_of_requests(tmp_path, how):
+    server = Sockets(MANY_SOCKETS.replace("LOOP", LOOPS[how]))
+    with listener(server.answer) as port, Lab(tmp_path, 1, requests=20) as lab:
+        capture, going = lab.begin(f"http://127.0.0.1:{port}/page")
+        rendered = going.result(60)
+    told = json.loads(rendered.text)
+    assert told["failed"] and told["opened"] <= server.opened <= 20 + 255  # so many Chromium opens at a time
+    assert "the limit of 20 requests was reached: no more were sent" in rendered.omissions
+    assert any(one.startswith("a WebSocket beyond the limit of requests") for one in rendered.omissions)
+    records = [one for one in lab.archive.resources[capture] if one.url.startswith("urn:websocket:")]
+    assert server.opened <= len(records) <= server.opened + 20
+    assert len(rendered.omissions) < 50
 
 
 class Meeting:
