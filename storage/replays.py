@@ -53,7 +53,7 @@ class ReplayRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
+class RenderedCapture:
     """A capture made by the browser."""
 
     id: UUID
@@ -95,7 +95,7 @@ def rendered_captures(
     unchecked: bool = False,
     preserved: bool = False,
     limit: int | None = None,
-) -> list[Rendered]:
+) -> list[RenderedCapture]:
     """List captures that were made by the browser and keep the DOM that it saw, oldest first; those that fit all that is given.
 
     `share` takes this share of all, the same ones each time: by the random half of their ids. `preserved`: those whose
@@ -112,7 +112,7 @@ def rendered_captures(
     ]
     query = select(captures.c.id, captures.c.run_id, captures.c.url, captures.c.captured_at).where(*conditions)
     with catalog.begin() as connection:
-        found = [Rendered(**row._mapping) for row in connection.execute(query.order_by(captures.c.captured_at))]
+        found = [RenderedCapture(**row._mapping) for row in connection.execute(query.order_by(captures.c.captured_at))]
     chosen = [one for one in found if one.id.int % _RANDOM < share * _RANDOM]
     return chosen if limit is None else chosen[:limit]
 

@@ -26,7 +26,7 @@ import pytest
 import torturesite
 from browserlab import chromiums, gone, hit, hit_driver, homes, main_ones
 
-from osint_pipeline.fetch.browser import Bounds, Browser, BrowserCrashed
+from osint_pipeline.fetch.browser import Browser, BrowserCrashed, BrowserLimits
 from osint_pipeline.fetch.display import check_display
 from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.pool import Pool
@@ -80,7 +80,7 @@ def reference(record_id: UUID, kind: RecordType, url: str) -> RecordRef:
 def maker(scratch: Path, exit: str | None = None, guard: Guard = GUARD, **bounds: float) -> Callable[[], Browser]:
     """Give what makes a pool's browsers."""
     out = read_exit(exit) if exit else None
-    return lambda: Browser(None, guard, scratch=scratch, exit=out, bounds=Bounds(**bounds))  # type: ignore[arg-type]
+    return lambda: Browser(None, guard, scratch=scratch, exit=out, bounds=BrowserLimits(**bounds))  # type: ignore[arg-type]
 
 
 class Lab:

@@ -20,7 +20,7 @@ from osint_pipeline.replay.proxy import ReplayProxy
 from osint_pipeline.replay.recorded import Recorded
 from osint_pipeline.workspace import Workspace
 from storage.errors import StorageError
-from storage.replays import Rendered, ReplayRow, keep_replay, rendered_captures
+from storage.replays import RenderedCapture, ReplayRow, keep_replay, rendered_captures
 
 log = logger(__name__)
 NAMED = 50  # addresses that are written down of each kind; the counts are whole
@@ -30,13 +30,13 @@ NAMED = 50  # addresses that are written down of each kind; the counts are whole
 class Checked:
     """One capture's check; `row` is None where it could not be made, and `why` says why."""
 
-    capture: Rendered
+    capture: RenderedCapture
     row: ReplayRow | None
     why: str | None = None
 
 
 def check_replays(
-    workspace: Workspace, captures: Sequence[Rendered], tell: Callable[[Checked], None] = lambda _: None
+    workspace: Workspace, captures: Sequence[RenderedCapture], tell: Callable[[Checked], None] = lambda _: None
 ) -> list[Checked]:
     """Check each of these captures in one Chromium, and write the results into the catalogue.
 
@@ -75,13 +75,13 @@ def check_recent(workspace: Workspace, since: datetime, limit: int) -> list[Chec
     """
     catalog, share = workspace.catalog, workspace.service.replay_sample
 
-    def choose() -> list[Rendered]:
+    def choose() -> list[RenderedCapture]:
         return rendered_captures(catalog, since=since, share=share, unchecked=True, preserved=True, limit=limit)
 
     return _quietly(workspace, choose)
 
 
-def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list[Checked]:
+def _quietly(workspace: Workspace, choose: Callable[[], list[RenderedCapture]]) -> list[Checked]:
     if not workspace.service.replay_sample:
         return []
     try:
@@ -91,7 +91,7 @@ def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list
         return []
 
 
-async def _every(workspace: Workspace, captures: Sequence[Rendered]) -> AsyncIterator[Checked]:
+async def _every(workspace: Workspace, captures: Sequence[RenderedCapture]) -> AsyncIterator[Checked]:
     service = workspace.service
     with ReplayProxy() as proxy, Fingerprints(limit_pixels=service.image_limit_pixels) as hasher:
         async with ReplayBrowser(proxy, service.chromium, hung_seconds=service.browser_hung_seconds) as browser:
@@ -107,7 +107,7 @@ class _Check:
     def __init__(self, workspace: Workspace, proxy: ReplayProxy, browser: ReplayBrowser, hasher: Fingerprints) -> None:
         self.workspace, self.proxy, self.browser, self.hasher = workspace, proxy, browser, hasher
 
-    async def of(self, capture: Rendered) -> ReplayRow:
+    async def of(self, capture: RenderedCapture) -> ReplayRow:
         """Replay a capture, compare, keep. Where it is not as it was live, it is replayed again and compared with itself."""
         recorded = await asyncio.to_thread(Recorded, self.workspace, capture.id)
         live = await asyncio.to_thread(live_of, recorded, capture.url)
@@ -125,7 +125,7 @@ class _Check:
         self.proxy.show(recorded)
         return await self.browser.look(live.look, self.workspace.service.page_timeout_seconds)
 
-    def _compared(self, capture: Rendered, live: Live, view: View, found: Resources) -> ReplayRow:
+    def _compared(self, capture: RenderedCapture, live: Live, view: View, found: Resources) -> ReplayRow:
         text = text_ratio(live.text, view.text) if live.text is not None else None
         bits = picture_bits(self.hasher, live.picture, view.picture)
         worst = score(text, found.ratio, bits) if view.html is not None else 0.0
