@@ -435,6 +435,29 @@ def test_a_page_that_goes_on_and_a_browser_that_ended_hold_up_no_other_page() ->
     assert after.html is not None and not after.trouble
 
 
+class Long(ReplayProxy):
+    """Answers with a page whose DOM is long, and whose text is longer."""
+
+    def take(self, asked: Asked, *, navigates: bool, websocket: bool) -> Answer | None:
+        self._last = time.monotonic()
+        body = b"<link rel=icon href=data:,><p id=o><script>o.textContent = 'a '.repeat(100_000)</script>"
+        return Answer(status=200, reason="OK", fields=(("Content-Type", HTML),), body=body, how=How.EXACT)
+
+
+@needs_chromium
+def test_a_long_dom_is_read_to_the_bound_that_the_capture_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osint_pipeline.fetch.look.DOM_CHARACTERS", 1000)
+
+    async def look() -> View:
+        with Long() as proxy:
+            async with ReplayBrowser(proxy, Path(CHROMIUM or "")) as browser:
+                return await browser.look(Look(url="http://a.example/"), 8)
+
+    view = asyncio.run(look())
+    assert view.html is not None and (len(view.html), len(view.text)) == (1000, 1000)
+    assert view.trouble == ("DOM or text is longer than what is read of it; only its beginning is compared",)
+
+
 class Stopping(ReplayProxy):
     """Stops every Chromium of ours at the first question, as a fault of the machine would."""
 

@@ -14,8 +14,8 @@ from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.fetch.browser import LOOKING_SECONDS, WORN_PAGES, first_line
 from osint_pipeline.fetch.cdp_link import LinkFailed
 from osint_pipeline.fetch.chromium import Chromium, Launch
-from osint_pipeline.fetch.hand import Hand
-from osint_pipeline.fetch.look import picture_of
+from osint_pipeline.fetch.hand import Hand, HandFailed
+from osint_pipeline.fetch.look import document_of, picture_of
 from osint_pipeline.fetch.visit import QUIET_SECONDS, STEP_SECONDS, BrowserCrashed
 from osint_pipeline.replay.again import Again, do_again
 from osint_pipeline.replay.proxy import ReplayProxy
@@ -153,16 +153,19 @@ class _Looking:
         except PlaywrightError as error:
             self.trouble.append(error.message.splitlines()[0])
             return View(html=None, text="", picture=None, trouble=tuple(self.trouble))
-        picture = None
+        picture = seen = None
         if (hand := await self._step("picture", lambda: Hand.of(self.page))) is not None:
             await do_again(self.look.again, self.page, hand, self.proxy)
             picture = await self._step("picture", lambda: picture_of(self.page, hand, lambda _: None))
-        with suppress(TimeoutError, PlaywrightError):  # a page that goes on is looked at as it then is
-            async with asyncio.timeout(3 * QUIET_SECONDS):
-                await self._quiet()
-        html = await self._step("DOM", self.page.content)
-        text = await self._step("text", lambda: self.page.inner_text("body", timeout=STEP_SECONDS * 1000))
-        return View(html=html, text=text or "", picture=picture, trouble=tuple(self.trouble))
+            with suppress(TimeoutError, PlaywrightError):  # a page that goes on is looked at as it then is
+                async with asyncio.timeout(3 * QUIET_SECONDS):
+                    await self._quiet()
+            seen = await self._step("DOM and text", lambda: document_of(hand))
+        if seen is None:
+            return View(html=None, text="", picture=picture, trouble=tuple(self.trouble))
+        if seen.cut:
+            self.trouble.append("DOM or text is longer than what is read of it; only its beginning is compared")
+        return View(html=seen.html, text=seen.text, picture=picture, trouble=tuple(self.trouble))
 
     async def _quiet(self) -> None:
         """Wait until nothing is asked, and the page's scripts have nothing to do that they may ask something after."""
@@ -180,7 +183,7 @@ class _Looking:
         except TimeoutError:
             self.hung = True
             self.trouble.append(f"{name}: the page did not answer within {STEP_SECONDS:.0f} s")
-        except PlaywrightError as error:
+        except (HandFailed, PlaywrightError) as error:
             self.trouble.append(f"{name}: {first_line(error)}")
         return None
 
