@@ -31,7 +31,7 @@ from osint_pipeline.replay.answer import Answer
 from osint_pipeline.replay.browser import Look, ReplayBrowser, View
 from osint_pipeline.replay.certificate import Certificates
 from osint_pipeline.replay.check import check_recent, check_sample
-from osint_pipeline.replay.compare import resources, score, text_ratio
+from osint_pipeline.replay.compare import Likeness, resources, score, text_ratio, unexplained
 from osint_pipeline.replay.live import live_of
 from osint_pipeline.replay.proxy import ReplayProxy, Seen
 from osint_pipeline.replay.recorded import Asked, How, Recorded
@@ -183,6 +183,7 @@ class TestReplays:
         row = place.check("clock", code=3)
         assert 0.3 < row["text_ratio"] < 0.7 and row["score"] == row["text_ratio"] and row["bad"]
         assert row["detail"]["steadiness"]["text_ratio"] == pytest.approx(row["text_ratio"], abs=0.05)
+        assert row["detail"]["steadiness"]["explains"]  # so that nobody is told of it
         assert row["alike"] == 1 and row["missing"] == 0  # what live asked in vain is not missing
         assert "two replays differ from each other as much" in place.osint.run("show", place.captures["clock"]).stdout
         with pytest.raises(BlockingIOError):
@@ -198,6 +199,7 @@ class TestReplays:
             place.change(f"UPDATE records SET url = '{lost}' WHERE url = 'urn:lost:{lost}'")
         assert row["missing"] == 1 and row["detail"]["missing"] == [lost]
         assert row["bad"] and row["score"] < 0.9 and row["picture_bits"] > 0
+        assert not row["detail"]["steadiness"]["explains"]
         assert any("does not replay as it was seen" in one.getMessage() for one in caplog.records)
         assert place.osint.rows("status")[0]["replays"]["bad"] >= 1
         assert 'osint_replay_checks{result="bad"}' in place.osint.run("metrics", "--once").stdout
@@ -385,6 +387,23 @@ def test_the_figures() -> None:
         {"http://a/never"},
     )
     assert found.ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("found", "live", "again", "left"),
+    [
+        (1.0, (0.5, 20), (0.51, 19), 1.0),  # a clock and an animation
+        (0.7, (0.5, 20), (0.51, 19), 0.7),  # and something is missing too
+        (1.0, (0.5, 0), (1.0, 0), 0.5),  # lost text
+        (1.0, (1.0, 8), (1.0, 0), 0.75),  # a lost picture
+        (1.0, (0.5, None), (0.5, None), 1.0),
+    ],
+)
+def test_what_two_replays_differ_in_as_much_is_the_page_s_own_doing(
+    found: float, live: tuple[float, int | None], again: tuple[float, int | None], left: float
+) -> None:
+    ours, theirs = (Likeness(text=one[0], bits=one[1]) for one in (live, again))
+    assert unexplained(found, ours, theirs) == left
 
 
 def test_each_replay_has_a_key_of_its_own_and_names_the_host() -> None:

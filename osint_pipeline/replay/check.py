@@ -14,7 +14,7 @@ from osint_pipeline.fetch.browser import BrowserCrashed, BrowserMissing, first_l
 from osint_pipeline.fingerprint import Fingerprints
 from osint_pipeline.logs import logger
 from osint_pipeline.replay.browser import ReplayBrowser, View
-from osint_pipeline.replay.compare import Resources, picture_bits, resources, score, text_ratio
+from osint_pipeline.replay.compare import Likeness, Resources, picture_bits, resources, score, text_ratio, unexplained
 from osint_pipeline.replay.live import Live, live_of
 from osint_pipeline.replay.proxy import ReplayProxy
 from osint_pipeline.replay.recorded import Recorded
@@ -116,7 +116,7 @@ class _Check:
         row = self._compared(capture, live, view, found)
         if (row.text_ratio is not None and row.text_ratio < 1) or row.picture_bits:
             again = await self._look(recorded, live)
-            row = replace(row, detail={**row.detail, "steadiness": self._steadiness(view, again)})
+            row = replace(row, detail={**row.detail, "steadiness": self._steadiness(row, found, view, again)})
         await asyncio.to_thread(keep_replay, self.workspace.catalog, row)
         return row
 
@@ -146,10 +146,15 @@ class _Check:
             detail=_detail(live, view, found),
         )
 
-    def _steadiness(self, one: View, other: View) -> dict[str, Any]:
+    def _steadiness(self, row: ReplayRow, found: Resources, one: View, other: View) -> dict[str, Any]:
         """Compare two replays with each other: what differs here differs by the page's own doing."""
-        bits = picture_bits(self.hasher, one.picture, other.picture)
-        return {"text_ratio": round(text_ratio(one.text, other.text), 4), "picture_bits": bits}
+        again = Likeness(
+            text=round(text_ratio(one.text, other.text), 4),
+            bits=picture_bits(self.hasher, one.picture, other.picture),
+        )
+        left = unexplained(found.ratio, Likeness(text=row.text_ratio, bits=row.picture_bits), again)
+        explains = one.html is not None and left >= self.workspace.service.replay_warn_score
+        return {"text_ratio": again.text, "picture_bits": again.bits, "explains": explains}
 
 
 def _detail(live: Live, view: View, found: Resources) -> dict[str, Any]:
