@@ -93,7 +93,10 @@ def store_state(workspace: Workspace) -> int:
         marker = path.with_suffix(_STORED)
         if marker.exists():
             continue
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # another process has stored it, and a newer one
+            continue
         workspace.store.put_bytes_once(data, PREFIX + path.name, media_type="application/json")
         workspace.catalog.add_event("state stored", PREFIX + path.name, sha256(data).hexdigest())
         marker.touch()
@@ -102,7 +105,7 @@ def store_state(workspace: Workspace) -> int:
     for path in folder.glob("*" + _STORED):
         if last and path.stem != last.stem:  # the store has it, and the newest is what the next is compared with
             path.with_suffix(_KEPT).unlink(missing_ok=True)
-            path.unlink()
+            path.unlink(missing_ok=True)
     return done
 
 

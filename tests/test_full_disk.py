@@ -105,7 +105,17 @@ def crawl(osint: Osint, urls: list[str], folder: Path, *words: str) -> "subproce
     return osint.run("crawl", "--json", "--file", str(listed), *words, code=None)
 
 
-@pytest.mark.parametrize("size", ["4k", "24k", "60k", "200k", "400k", "800k"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        "4k",
+        pytest.param("24k", marks=pytest.mark.soak),
+        "60k",
+        pytest.param("200k", marks=pytest.mark.soak),
+        "400k",
+        "800k",
+    ],
+)
 def test_a_crawl_fills_the_spool(osint: Osint, disk: Disk, tmp_path: Path, size: str) -> None:
     """Marker, folders, WARC, journal, index, manifest: the size says at which the disk is full."""
     disk.resize(size)
@@ -149,7 +159,7 @@ def test_scratch_fills_the_spool(osint: Osint, disk: Disk, tmp_path: Path, fetch
     assert not list((disk.place / "spool" / "scratch").iterdir())
 
 
-@pytest.mark.parametrize("leave_bytes", [0, 8192, 65_536])
+@pytest.mark.parametrize("leave_bytes", [0, pytest.param(8192, marks=pytest.mark.soak), 65_536])
 def test_recover_and_upload_on_a_full_disk(osint: Osint, disk: Disk, tmp_path: Path, leave_bytes: int) -> None:
     """A crawl is killed, and what it left is to be sealed where there is no room for an index and a manifest."""
     with RawServer(pages(PAGES, FILLING_BYTES)) as server:

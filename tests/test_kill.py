@@ -81,8 +81,8 @@ def how_long(zygote: Zygote, *words: str) -> float:
     return time.monotonic() - started
 
 
-def test_fifty_kills(tmp_path: Path) -> None:
-    run_kills(tmp_path / "home", 50, seed=20261123)
+def test_thirty_kills(tmp_path: Path) -> None:
+    run_kills(tmp_path / "home", 30, seed=20261123)
 
 
 @pytest.mark.soak

@@ -3,6 +3,7 @@
 import json
 import random
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -138,11 +139,14 @@ def test_killed_crawls_recovered_are_rebuilt_alike(tmp_path: Path) -> None:
     with SampleSites() as sites:
         osint.run("up", "--servers")
         try:
+            began = time.monotonic()
+            osint.run("crawl", "--spider", "telegram", "--limit", "3", sites.telegram, code=None)
+            lasting = time.monotonic() - began
             for number in range(8):
                 sites.visit = 1 + number % 2
                 crawl = osint.start("crawl", "--spider", "telegram", "--limit", "3", sites.telegram)
                 try:
-                    crawl.wait(moments.uniform(1.2, 4))
+                    crawl.wait(moments.uniform(lasting / 4, lasting))
                 except subprocess.TimeoutExpired:
                     pass
                 finally:

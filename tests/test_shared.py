@@ -385,7 +385,7 @@ def test_twenty_kills_lose_nothing_that_was_said_and_double_nothing(workspace: W
     print(
         f"20 kills, {alive} of a living process: {len(rows)} runs in {len(shared)} shared WARCs, {len(said)} reported"
     )
-    assert len(shared) <= 21 < len(rows)
+    assert len(shared) <= 21 and len(shared) < len(rows)
 
 
 def test_a_crawl_of_several_sources_fills_one_warc(workspace: Workspace, zygote: Zygote) -> None:

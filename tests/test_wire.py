@@ -117,8 +117,8 @@ def plain(certificate, tmp_path_factory):
         }
         requests |= {
             "head": {"url": f"{server.url}/head", "method": "HEAD"},
-            "hang": {"url": f"{server.url}/hang", "meta": {"download_timeout": 0.5}},
-            "drip": {"url": f"{server.url}/drip", "meta": {"download_timeout": 0.5}},
+            "hang": {"url": f"{server.url}/hang", "meta": {"download_timeout": 2.0}},
+            "drip": {"url": f"{server.url}/drip", "meta": {"download_timeout": 2.0}},
             "redirect": {"url": f"{server.url}/from#part"},
             "login": {"url": server.url.replace("//", "//mira:secret@") + "/login"},
             "dot": {"url": f"http://localhost.:{server.port}/plain?dot"},
@@ -128,7 +128,7 @@ def plain(certificate, tmp_path_factory):
             "secure": {"url": f"{secure.url}/secure"},
             "secure10": {"url": f"{secure.url}/secure10"},
             "nottls": {"url": f"https://127.0.0.1:{rude.port}/"},
-            "nohandshake": {"url": f"https://127.0.0.1:{server.port}/", "meta": {"download_timeout": 0.5}},
+            "nohandshake": {"url": f"https://127.0.0.1:{server.port}/", "meta": {"download_timeout": 2.0}},
             "proxied": {"url": f"http://{host}/plain?proxied", "meta": {"proxy": proxy.url}},
             "known": {"url": f"http://{host}/plain?known", "meta": {"proxy": known}},
             "stranger": {"url": f"http://{host}/plain?stranger", "meta": {"proxy": strict.url}, "all": True},

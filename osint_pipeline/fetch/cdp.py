@@ -96,7 +96,13 @@ class Recorder:
         }
 
     def event(self, session: str, method: str, params: Answer) -> None:
-        """Take one event; give this to Link.listener."""
+        """Take one event; give this to Link.listener. One that cannot be taken is declared, and costs no other."""
+        try:
+            self._take(session, method, params)
+        except Exception as error:  # noqa: BLE001 - whatever a browser tells, the others are taken
+            self.omit(f"{method}: what the browser told was not taken: {type(error).__name__}: {str(error)[:200]}")
+
+    def _take(self, session: str, method: str, params: Answer) -> None:
         if handler := self._handlers.get(method):
             if not (method == "Network.dataReceived" and self._chats(params)):
                 self._last_event = asyncio.get_running_loop().time()

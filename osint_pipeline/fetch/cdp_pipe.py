@@ -167,7 +167,11 @@ class _Messages(asyncio.Protocol):
         for end in ends:
             message = b"".join((*self._begun, end))
             self._begun.clear()
-            self._take(message)
+            try:
+                self._take(message)
+            except Exception as error:  # noqa: BLE001 - as asyncio does: what one message does must not cost the next
+                told = {"message": f"a message of Chromium could not be taken: {message[:200]!r}", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(told)
         if rest:
             self._begun.append(rest)
 

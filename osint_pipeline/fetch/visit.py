@@ -78,6 +78,7 @@ class Visit:
         self.failure: str | None = None
         self.timed_out = False
         self.hung = self.looked = False
+        self._windows = 0  # that were closed and told of
         self.crashed = asyncio.Event()
         self.html = self.text = ""
         self.final_url = url
@@ -108,6 +109,8 @@ class Visit:
         if self.crashed.is_set():
             await self._crash("the page's process ended")
         await self.recorder.finish(Truncated.TIME if self.timed_out else Truncated.DISCONNECT)
+        for _ in range(len(self.recorder.targets.windows) - self._windows):
+            self.recorder.alterations.append("a window that the page opened was closed: before it told its address")
         self._check_refused()
         return await self._kept()
 
@@ -135,6 +138,7 @@ class Visit:
             await download.cancel()
 
     async def _close(self, other: Page) -> None:
+        self._windows += 1
         self.recorder.alterations.append(f"a window that the page opened was closed: {other.url}")
         with suppress(PlaywrightError):
             await other.close()

@@ -1,0 +1,130 @@
+"""Chromium's debugging pipe, shared with Playwright: each gets what is its own, and hears when the other end has gone."""
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright
+
+from osint_pipeline.fetch.cdp_link import Link, LinkFailed
+from osint_pipeline.fetch.cdp_pipe import LAUNCHER, Handover, HandoverFailed, Pipe
+from osint_pipeline.fetch.chromium import FLAGS, find_chromium, launched
+
+
+@asynccontextmanager
+async def shared(home: Path):
+    """A Chromium, Playwright's handle to it and our link."""
+    async with async_playwright() as playwright:
+        executable = find_chromium(None, playwright)
+        handle, pipe = await launched(playwright, executable, home, headless=True, args=list(FLAGS))
+        try:
+            yield handle, await Link.open(pipe)
+        finally:
+            await handle.close()
+            pipe.abort()
+
+
+def test_both_work_on_one_page_and_neither_hears_the_others_messages(tmp_path):
+    async def work() -> None:
+        async with shared(tmp_path) as (handle, link):
+            heard: list[tuple[str, str]] = []
+            link.listener = lambda session, method, params: heard.append((session, method))
+            await link.send("Target.setAutoAttach", {"autoAttach": True, "waitForDebuggerOnStart": False, "flatten": True})  # fmt: skip
+            page = await (await handle.new_context()).new_page()
+            target = (await (await page.context.new_cdp_session(page)).send("Target.getTargetInfo"))["targetInfo"]
+            got = await link.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True})
+            session = got["sessionId"]
+            await link.send("Runtime.enable", session=session)
+            long = "ў" * (3 << 20)  # a message that comes in many pieces, both ways
+            told = await link.send("Runtime.evaluate", {"expression": f"globalThis.both = '{long}'"}, session)
+            assert told["result"]["value"] == long
+            assert await page.evaluate("both.length") == len(long)
+            assert "Runtime.executionContextCreated" in {method for one, method in heard if one == session}
+            assert {one for one, _ in heard} == {"", session}
+            assert "Target.attachedToTarget" in {method for one, method in heard if one == ""}
+            with pytest.raises(LinkFailed, match=r"Runtime\.nothing"):
+                await link.send("Runtime.nothing", session=session)
+
+    asyncio.run(work())
+
+
+def test_chromium_is_told_nothing_of_the_handing_over(tmp_path):
+    async def work() -> None:
+        async with shared(tmp_path) as (_, link):
+            processes = (await link.send("SystemInfo.getProcessInfo"))["processInfo"]
+            (main,) = [one["id"] for one in processes if one["type"] == "browser"]
+            assert b"OSINT_" not in Path(f"/proc/{main}/environ").read_bytes()
+            opened = [str(one.readlink()) for one in Path(f"/proc/{main}/fd").iterdir() if one.name in ("3", "4")]
+            assert all(one.startswith("pipe:") for one in opened), opened
+
+    asyncio.run(work())
+
+
+def test_both_hear_that_chromium_is_gone(tmp_path):
+    async def work() -> None:
+        async with shared(tmp_path) as (handle, link):
+            gone = asyncio.Event()
+            handle.on("disconnected", lambda _: gone.set())
+            processes = (await link.send("SystemInfo.getProcessInfo"))["processInfo"]
+            waits = link.send("Target.attachToTarget", {"targetId": "x" * (4 << 20), "flatten": True})
+            os.kill(next(one["id"] for one in processes if one["type"] == "browser"), signal.SIGKILL)
+            with pytest.raises(LinkFailed):
+                await waits
+            await asyncio.wait_for(gone.wait(), 30)
+            with pytest.raises(LinkFailed, match="gone"):
+                await link.send("Browser.getVersion")
+
+    asyncio.run(work())
+
+
+def test_what_one_message_does_costs_no_other(tmp_path):
+    async def work() -> None:
+        complaints: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        async with shared(tmp_path) as (handle, link):
+            link.listener = lambda *_: 1 / 0
+            await link.send("Target.setDiscoverTargets", {"discover": True})
+            page = await handle.new_page()
+            assert await page.evaluate("6 * 7") == 42
+        assert any("Target.targetCreated" in one for one in complaints)
+
+    asyncio.run(work())
+
+
+def test_a_launcher_that_hands_over_too_little_is_refused(tmp_path):
+    async def work() -> None:
+        handover = Handover(tmp_path / "chromium", tmp_path)
+        with socket.socket(socket.AF_UNIX) as launcher:
+            coming = asyncio.create_task(handover.pipe())
+            launcher.connect(handover.environment["OSINT_HANDOVER_SOCKET"])
+            socket.send_fds(launcher, [b"\0"], [launcher.fileno()])
+            with pytest.raises(HandoverFailed, match="1 descriptors"):
+                await coming
+
+    asyncio.run(work())
+
+
+def test_ending_twice_is_ending_once(tmp_path):
+    async def work() -> None:
+        ends = [os.pipe(), os.pipe(), os.pipe(), os.pipe()]
+        pipe = await Pipe.over(ends[0][0], ends[1][1], ends[2][0], ends[3][1])
+        lost: list[bool] = []
+        pipe.lost = lambda: lost.append(True)
+        for _ in range(2):
+            pipe.end()
+            pipe.abort()
+        await asyncio.sleep(0)
+        assert lost == [True]
+        pipe.send(b"{}")
+        for one in (ends[0][1], ends[1][0], ends[2][1], ends[3][0]):
+            os.close(one)
+
+    asyncio.run(work())
+
+
+def test_the_launcher_may_be_run():
+    assert os.access(LAUNCHER, os.X_OK)
