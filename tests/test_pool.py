@@ -501,12 +501,13 @@ def test_a_page_that_opens_websockets_for_ever_is_held_to_its_number_of_requests
     with listener(server.answer) as port, Lab(tmp_path, 1, requests=20) as lab:
         capture, going = lab.begin(f"http://127.0.0.1:{port}/page")
         rendered = going.result(60)
-    told = json.loads(rendered.text)
-    assert told["failed"] and told["opened"] <= server.opened <= 20 + 255  # so many Chromium opens at a time
+    told = json.loads(rendered.text or "{}")  # a busy page may not have said anything yet
+    assert told.get("opened", 0) <= server.opened <= 20 + 255  # so many Chromium opens at a time
     assert "the limit of 20 requests was reached: no more were sent" in rendered.omissions
     assert any(one.startswith("a WebSocket beyond the limit of requests") for one in rendered.omissions)
     records = [one for one in lab.archive.resources[capture] if one.url.startswith("urn:websocket:")]
-    assert server.opened <= len(records) <= server.opened + 20
+    untold = sum(int(one.split()[0]) for one in rendered.omissions if "did not tell whether they were sent" in one)
+    assert server.opened - untold <= len(records) <= server.opened + 20  # of thousands that were refused none is kept
     assert len(rendered.omissions) < 50
 
 

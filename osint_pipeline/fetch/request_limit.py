@@ -21,7 +21,7 @@ _Event = tuple[str, str, Answer]
 
 
 class RequestLimit:
-    """Stands before a Recorder: give `event` to Link.listener.
+    """Stands before a Recorder, whose `ending` it takes: give `event` to Link.listener.
 
     Only when the limit is reached is each request paused before it is sent, which would cost a round trip for every one.
     WebSockets are cut off when one is opened beyond the limit: pages that open none keep theirs to the end.
@@ -34,6 +34,7 @@ class RequestLimit:
         self._let_out: set[str] = set()  # network ids
         self._held: dict[str, list[_Event]] = {}  # of requests that may have been refused
         self._sessions: dict[str, str] = {}  # session -> type of its target
+        recorder.ending = self._end
 
     def event(self, session: str, method: str, params: Answer) -> None:
         """Take one event."""
@@ -66,6 +67,13 @@ class RequestLimit:
         self.recorder.omit("a WebSocket beyond the limit of requests: what the page wrote to open ones from then on was held up, and is not recorded")  # fmt: skip
         for session in self._sessions:
             self._shut(session)
+
+    def _end(self) -> None:
+        """Say of how many the browser told no end: one of these may have reached its server."""
+        if self._held:
+            self.recorder.omit(
+                f"{len(self._held)} requests beyond the limit: the browser did not tell whether they were sent"
+            )
 
     def _shut(self, session: str) -> None:
         if self.reached and self._sessions[session] != "worker":  # a dedicated worker's frame pauses for it
