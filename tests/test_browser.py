@@ -17,7 +17,8 @@ from browserlab import CHROMIUM, GUARD, Kept, bare_report, chromiums
 from PIL import Image
 
 from osint_pipeline.fetch.browser import FLAGS, Browser, BrowserCrashed, BrowserMissing
-from osint_pipeline.fetch.cdp_exchange import Hop, request_bytes, response_head
+from osint_pipeline.fetch.cdp_head import request_bytes, response_head
+from osint_pipeline.fetch.cdp_hop import Hop
 from osint_pipeline.fetch.guard import AddressRefused
 from storage.errors import SpoolFull
 from storage.exchange import Truncated
@@ -339,6 +340,19 @@ def test_a_response_without_a_raw_head_is_rebuilt_and_says_so():
         "response head rebuilt from the browser's list",
         "content-decoding removed by the browser",
     ]
+
+
+def test_a_list_of_octets_goes_before_one_without_cookies_and_keeps_its_order():
+    fields = (("b", "2"), ("a", "Мінск"))
+    octets = {"a": "Ð\u0153Ñ\u2013Ð½Ñ\x81Ðº", "b": "2", "set-cookie": "c=1\nd=2"}
+    head, notes = response_head(hop(reason="", fields=fields), 200, "", None, octets)
+    assert head == "HTTP/1.1 200 \r\nb: 2\r\na: Мінск\r\nset-cookie: c=1\r\nset-cookie: d=2\r\n\r\n".encode()
+    assert [why for _, why in notes] == ["response head rebuilt from the browser's list, order lost"]
+    del octets["set-cookie"]
+    assert (
+        response_head(hop(fields=fields), 200, "", None, octets)[1][0][1]
+        == "response head rebuilt from the browser's list"
+    )
 
 
 def test_a_head_without_a_body_stays_as_it_was():

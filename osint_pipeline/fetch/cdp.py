@@ -19,18 +19,9 @@ from uuid import UUID
 
 from osint_pipeline.fetch.cdp_body import Bodies, bodiless
 from osint_pipeline.fetch.cdp_certificate import Certificates
-from osint_pipeline.fetch.cdp_exchange import (  # fmt: skip
-    Flight,
-    Hop,
-    exchange_of,
-    failed_exchange,
-    hop_hidden,
-    hop_of,
-    posted_in,
-    severed,
-    source_of,
-)
+from osint_pipeline.fetch.cdp_exchange import exchange_of, failed_exchange
 from osint_pipeline.fetch.cdp_flights import Flights
+from osint_pipeline.fetch.cdp_hop import Flight, Hop, hop_hidden, hop_of, posted_in, severed, source_of
 from osint_pipeline.fetch.cdp_info import answered, failed, join_earlier
 from osint_pipeline.fetch.cdp_keep import Keeper
 from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed

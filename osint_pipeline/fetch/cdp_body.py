@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from osint_pipeline.fetch.cdp_exchange import BODILESS, Flight, Hop, posted_in
+from osint_pipeline.fetch.cdp_hop import BODILESS, Flight, Hop, posted_in
 from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
 from storage.exchange import Truncated
 

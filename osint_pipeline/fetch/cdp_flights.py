@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
-from osint_pipeline.fetch.cdp_exchange import Flight, Hop, hop_told, posted_in
+from osint_pipeline.fetch.cdp_hop import Flight, Hop, hop_told, posted_in
 from osint_pipeline.fetch.cdp_link import Answer
 from osint_pipeline.fetch.cdp_targets import Targets
 
@@ -16,6 +17,7 @@ class Flights:
     def __init__(self, targets: Targets, passed: Passed, answered: Callable[[Answer], None]) -> None:
         self.targets, self.passed, self.answered = targets, passed, answered
         self._all: dict[str, Flight] = {}
+        self._secured: dict[tuple[int, str], Answer] = {}  # TLS of a connection, by its number and its host
 
     def __iter__(self) -> Iterator[Flight]:
         return iter(list(self._all.values()))
@@ -38,6 +40,7 @@ class Flights:
         if not flight.heard_first("begun", session):
             return
         if redirect := params.get("redirectResponse"):
+            self._secure(redirect)
             if len(flight.hops) < len(flight.begun):
                 self.passed(session, flight, hop_told(flight, redirect))
             flight.redirects.append(redirect)
@@ -70,12 +73,21 @@ class Flights:
         flight = self.of(params)
         if not flight.begun or not flight.heard_first("response", session):
             return
+        self._secure(params["response"])
         flight.response = params["response"]
         flight.extras.append(bool(params.get("hasExtraInfo")))
         flight.answered_at = flight.day(params.get("timestamp"))
         if len(flight.hops) < len(flight.begun):
             self.passed(session, flight, hop_told(flight, params["response"]))
         self.answered(params["response"])
+
+    def _secure(self, answer: Answer) -> None:
+        """Give an answer the TLS of its connection: after a redirect the browser may not tell it again (Chromium 156)."""
+        place = (int(answer.get("connectionId") or 0), urlsplit(answer["url"]).netloc)
+        if details := answer.get("securityDetails"):
+            self._secured[place] = details
+        elif place[0] and place in self._secured:
+            answer["securityDetails"] = self._secured[place]
 
 
 def _begin(flight: Flight, session: str, params: Answer, main: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from osint_pipeline.fetch.cdp_exchange import Flight
+from osint_pipeline.fetch.cdp_hop import Flight
 
 Entry = dict[str, Any]
 
