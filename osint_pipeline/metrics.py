@@ -151,8 +151,11 @@ def _archive(found: Measures) -> Iterator[Metric]:
     if found.last_preserved_at:
         yield _gauge("last_preserved_timestamp_seconds", "When a WARC was last preserved.",
                      [((), found.last_preserved_at.timestamp())])  # fmt: skip
-    checks = {"good": found.replays.checked - found.replays.bad, "bad": found.replays.bad}
-    yield _gauge("replay_checks", "Replay checks of the last day, by what they came to.", _by(checks), "result")
+    replays = found.replays
+    good = replays.checked - replays.bad - replays.unsteady
+    checks = {"good": good, "bad": replays.bad, "unsteady": replays.unsteady}
+    yield _gauge("replay_checks", "Captures whose replay was checked in the last day, by what the newest check came to.",
+                 _by(checks), "result")  # fmt: skip
     yield _gauge("database_bytes", "Size of the catalogue.", [((), found.database_bytes)])
     yield _gauge("alerts_open", "Alerts that have not ended.",
                  [((one.rule, one.severity), one.count) for one in found.alarms], "rule", "severity")  # fmt: skip

@@ -14,10 +14,11 @@ from croniter import CroniterError
 from sqlalchemy import Connection, text
 
 from osint_pipeline.machine import Machine
-from osint_pipeline.measures import Measures, SourceHealth, late_warcs
+from osint_pipeline.measures import REPLAY_WINDOW, Measures, SourceHealth, late_warcs
 from osint_pipeline.schedule import times
 from settings.service import Service
 from storage.alerting import Severity
+from storage.replays import ReplaysOfSource, bad_replays
 
 INTERVALS = 3  # a source is silent after so many of its own
 FORGOTTEN = timedelta(days=7)  # a machine that has been gone for longer is not coming back
@@ -47,6 +48,7 @@ class Facts:
     hosts: Mapping[str, tuple[int, int]]  # the last captures of a host: how many, and how many were refused
     late_warcs: int
     late_since: datetime | None
+    replays: tuple[ReplaysOfSource, ...]  # of the last day, of sources that have bad ones
 
     @property
     def now(self) -> datetime:
@@ -90,7 +92,8 @@ def gather(connection: Connection, measures: Measures, service: Service) -> Fact
     late, since = late_warcs(connection, measures.at - timedelta(hours=service.alert_unstamped_hours))
     layouts = {row[0]: row[1] for row in connection.execute(text(_LAYOUT), {"runs": failed})} if failed else {}
     hosts = _hosts(connection, measures, service.alert_block_captures)
-    return Facts(measures=measures, layouts=layouts, hosts=hosts, late_warcs=late, late_since=since)
+    replays = tuple(bad_replays(connection, measures.at - REPLAY_WINDOW))
+    return Facts(measures=measures, layouts=layouts, hosts=hosts, late_warcs=late, late_since=since, replays=replays)
 
 
 def _hosts(connection: Connection, measures: Measures, wanted: int) -> dict[str, tuple[int, int]]:
@@ -228,6 +231,13 @@ def _late(facts: Facts, service: Service) -> Iterator[Trouble]:
         yield Trouble(subject="queue", said=said)
 
 
+def _replayed(facts: Facts, service: Service) -> Iterator[Trouble]:
+    for one in facts.replays:
+        if one.bad / one.checked >= service.alert_replay_share:
+            said = f"{one.bad} of {one.checked} replayed captures of {one.slug} do not look as they did live"
+            yield Trouble(subject=one.slug, said=said, detail={"captures": [str(capture) for capture in one.captures]})
+
+
 _W, _C = Severity.WARNING, Severity.CRITICAL
 RULES = (
     Rule(name="source-silent", severity=_W, setting="alert_silent_hours", find=_silent,
@@ -254,6 +264,8 @@ RULES = (
          about="a machine's clock is wrong"),
     Rule(name="queue-late", severity=_C, setting="alert_late_seconds", find=_late,
          about="visits are due and nobody makes them"),
+    Rule(name="replay-bad", severity=_W, setting="alert_replay_share", find=_replayed,
+         about="captures of a source do not look, offline, as they did live"),
 )  # fmt: skip
 
 

@@ -223,6 +223,12 @@ class Service:
     alert_machine_seconds: float = _say(120.0, "a machine that was not seen for this long is gone", at_least=15)
     alert_clock_seconds: float = _say(1.0, "offset of a machine's clock from which on it is off", at_least=0.001)
     alert_late_seconds: float = _say(1800.0, "a visit may wait this long after it is due", at_least=1)
+    alert_replay_share: float = _say(
+        0.1,
+        "share of a source's replayed captures that look otherwise than live, from which on it is told",
+        at_least=0.001,
+        at_most=1,
+    )
     alert_calm_seconds: float = _say(300.0, "a trouble must be gone for this long before its alert ends", at_least=0)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, exists, func, select, true
+from sqlalchemy import ColumnElement, Connection, exists, select, text, true
 
 from storage.catalog import Catalog
 from storage.copying import storable_json
@@ -14,6 +14,20 @@ from storage.ids import new_id
 from storage.rows import CaptureKind, WarcState
 from storage.schema import captures, records, replays, warc_files
 
+NAMED = 5  # bad captures of a source that are named
+# `explains`: all that is low is as low between two replays
+_COUNTS = """count(*), count(*) FILTER (WHERE bad AND NOT explained), count(*) FILTER (WHERE bad AND explained)"""
+_NEWEST = """
+SELECT DISTINCT ON (capture_id) capture_id, checked_at, bad,
+    coalesce((detail #>> '{steadiness,explains}')::boolean, false) AS explained
+FROM replays WHERE checked_at >= :since ORDER BY capture_id, checked_at DESC
+"""
+_BY_SOURCE = f"""
+SELECT s.slug, {_COUNTS},
+    (array_agg(newest.capture_id ORDER BY newest.checked_at DESC) FILTER (WHERE bad AND NOT explained))[1:{NAMED}]
+FROM ({_NEWEST}) newest JOIN captures c ON c.id = newest.capture_id JOIN sources s ON s.id = c.source_id
+GROUP BY s.slug HAVING bool_or(bad AND NOT explained) ORDER BY s.slug
+"""
 _RANDOM = 1 << 62  # the last bits of an id, behind its variant, are random (RFC 9562 5.7)
 
 
@@ -53,7 +67,7 @@ class ReplayRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
+class RenderedCapture:
     """A capture made by the browser."""
 
     id: UUID
@@ -64,11 +78,25 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayCounts:
-    """The checks since a moment."""
+    """The captures that were checked since a moment, by their newest check.
+
+    `unsteady` are those below the threshold where two replays differ from each other as much; they are not among the `bad`.
+    """
 
     checked: int = 0
     bad: int = 0
+    unsteady: int = 0
     last_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaysOfSource:
+    """The captures of one source that were checked since a moment; `bad` as in ReplayCounts, the newest five of them named."""
+
+    slug: str
+    checked: int
+    bad: int
+    captures: tuple[UUID, ...]
 
 
 def keep_replay(catalog: Catalog, row: ReplayRow) -> None:
@@ -95,7 +123,7 @@ def rendered_captures(
     unchecked: bool = False,
     preserved: bool = False,
     limit: int | None = None,
-) -> list[Rendered]:
+) -> list[RenderedCapture]:
     """List captures that were made by the browser and keep the DOM that it saw, oldest first; those that fit all that is given.
 
     `share` takes this share of all, the same ones each time: by the random half of their ids. `preserved`: those whose
@@ -112,16 +140,23 @@ def rendered_captures(
     ]
     query = select(captures.c.id, captures.c.run_id, captures.c.url, captures.c.captured_at).where(*conditions)
     with catalog.begin() as connection:
-        found = [Rendered(**row._mapping) for row in connection.execute(query.order_by(captures.c.captured_at))]
+        found = [RenderedCapture(**row._mapping) for row in connection.execute(query.order_by(captures.c.captured_at))]
     chosen = [one for one in found if one.id.int % _RANDOM < share * _RANDOM]
     return chosen if limit is None else chosen[:limit]
 
 
 def count_replays(connection: Connection, since: datetime) -> ReplayCounts:
-    """Count the checks that were made since a moment."""
-    query = select(func.count(), func.count().filter(replays.c.bad), func.max(replays.c.checked_at))
-    checked, bad, last_at = connection.execute(query.where(replays.c.checked_at >= since)).one()
-    return ReplayCounts(checked=checked, bad=bad, last_at=last_at)
+    """Count the captures that were checked since a moment."""
+    row = connection.execute(text(f"SELECT {_COUNTS}, max(checked_at) FROM ({_NEWEST}) newest"), {"since": since}).one()
+    return ReplayCounts(checked=row[0], bad=row[1], unsteady=row[2], last_at=row[3])
+
+
+def bad_replays(connection: Connection, since: datetime) -> list[ReplaysOfSource]:
+    """Count them source by source, for those sources that have bad ones."""
+    return [
+        ReplaysOfSource(slug=row[0], checked=row[1], bad=row[2], captures=tuple(row[4]))
+        for row in connection.execute(text(_BY_SOURCE), {"since": since})
+    ]
 
 
 def _not_checked() -> ColumnElement[bool]:

@@ -3,10 +3,14 @@
 import asyncio
 import hashlib
 import ipaddress
+import os
 import shutil
+import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,16 +120,51 @@ class Lab:
         self.loop.close()
 
 
-def chromiums() -> list[psutil.Process]:
+def chromiums(below: int | None = None) -> list[psutil.Process]:
     """Every process of a Chromium below this one."""
     found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "chrom" in process.name():
+    for process in psutil.Process(below).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "chrom" in process.name() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.NoSuchProcess:
-            continue
     return found
+
+
+def main_ones() -> list[psutil.Process]:
+    """The main process of each Chromium."""
+    found = []
+    for process in chromiums():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if words and not any(word.startswith("--type=") for word in words):
+                found.append(process)
+    return found
+
+
+def hit(number: int, chosen: psutil.Process) -> None:
+    with suppress(psutil.Error):
+        chosen.send_signal(number)
+
+
+def hit_driver(number: int) -> None:
+    for one in psutil.Process().children():
+        if "node" in one.name():
+            hit(number, one)
+
+
+def homes(pid: int | None = None) -> list[Path]:
+    """The folders of a process's Chromiums."""
+    return list(Path(tempfile.gettempdir()).glob(f"osint-browser-{pid or os.getpid()}-*"))
+
+
+def gone(what: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Whether something is empty within a time."""
+    deadline = time.monotonic() + seconds
+    while what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 async def bare_report(url: str, report_in: Callable[[str], dict]) -> dict:

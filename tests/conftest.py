@@ -1,4 +1,4 @@
-"""Servers for tests: our own PostgreSQL, and Debian's where it is installed, a fresh database for each test; stores."""
+"""Servers for tests: our own PostgreSQL, and Debian's where it is installed, a fresh database for each test; stores; a browser."""
 
 import os
 import pwd
@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -16,6 +17,9 @@ from storage.catalog import Catalog
 from storage.embedded_postgres import EmbeddedPostgres
 from storage.ids import new_id
 from tests import cephserver, motoserver
+
+if TYPE_CHECKING:
+    from tests.browserlab import Lab
 
 DEBIAN = Path("/usr/lib/postgresql")
 
@@ -89,6 +93,18 @@ def embedded_url(embedded_server: str) -> Iterator[str]:
 def module_url(embedded_server: str) -> Iterator[str]:
     """URL of a migrated database on our own server that the tests of one module share."""
     yield from _fresh(embedded_server, "osint_template")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Lab"]:
+    """A browser that the tests of one module share; nothing of it may be left."""
+    from tests.browserlab import Lab, chromiums
+
+    scratch = tmp_path_factory.mktemp("scratch")
+    with Lab(scratch) as lab:
+        yield lab
+    assert chromiums() == []
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.fixture(scope="session")

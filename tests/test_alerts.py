@@ -120,6 +120,11 @@ def late(world: World) -> None:
     world.visit(world.source("kanal", changed_at=ago(hours=1)), ago(minutes=31), "due")
 
 
+def replayed(world: World) -> None:
+    world.replays(world.source("kanal"), 0.5, *[1.0] * 9, at=ago(hours=23))
+    world.replays(world.source("other"), 1.0)
+
+
 TROUBLES = {
     ("source-silent", "kanal"): silent,
     ("layout-changed", "kanal"): layout,
@@ -134,6 +139,7 @@ TROUBLES = {
     ("machine-gone", "m1"): gone,
     ("clock-off", "m1"): clock,
     ("queue-late", "queue"): late,
+    ("replay-bad", "kanal"): replayed,
 }
 
 
@@ -206,9 +212,30 @@ def unparked(world: World) -> None:
     world.visit(source, ago(minutes=30))
 
 
+def replays_well_enough(world: World) -> None:
+    (mended,) = world.replays(world.source("mended"), 0.5, at=ago(hours=2))
+    world.replay(mended, 1.0, ago(hours=1))
+    world.replays(world.source("clock"), 0.5, 0.5, explains=True)
+    world.replays(world.source("few"), 0.5, *[1.0] * 10)
+    once = world.source("once")
+    world.replays(once, 0.5, at=ago(hours=25))
+    world.run(once, ago(hours=1))
+
+
 @pytest.mark.parametrize(
     "premise",
-    [just_not_silent, read_again, obeyed, too_few, got_better, small_disk, stopped, tried_again_later, unparked],
+    [
+        just_not_silent,
+        read_again,
+        obeyed,
+        too_few,
+        got_better,
+        small_disk,
+        stopped,
+        tried_again_later,
+        unparked,
+        replays_well_enough,
+    ],
 )
 def test_what_is_no_trouble_is_told_to_nobody(premise: Any, workspace: Workspace, world: World, hook: Hook) -> None:
     premise(world)

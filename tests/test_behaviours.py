@@ -19,7 +19,7 @@ from osint_pipeline.fetch.behaviours import BehaviourFault, behaviours_of, read_
 from osint_pipeline.fetch.browser import Browser
 from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.guard import Guard
-from osint_pipeline.fetch.stage import Bounds
+from osint_pipeline.fetch.stage import BehaviourLimits
 from settings.service import load
 from storage.exchange import RecordRef, RecordType, Stored
 from storage.ids import new_id
@@ -83,7 +83,8 @@ class Lab:
 
     def show(self, body: str, *, path: str = "/page", only: str = "", files=None, **bounds):
         behaving = Behaving(
-            behaviours=ALL.behaviours.only([only] if only else []), bounds=replace(Bounds(seconds=60), **bounds)
+            behaviours=ALL.behaviours.only([only] if only else []),
+            bounds=replace(BehaviourLimits(seconds=60), **bounds),
         )
         page = (200, "text/html; charset=utf-8", ("<!doctype html><html lang=be>" + body).encode())
         with browsersite.running(

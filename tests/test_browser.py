@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import browsersite
 import psutil
 import pytest
-from browserlab import CHROMIUM, GUARD, Kept, Lab, bare_report, chromiums
+from browserlab import CHROMIUM, GUARD, Kept, bare_report, chromiums
 from PIL import Image
 
 from osint_pipeline.fetch.browser import FLAGS, Browser, BrowserCrashed, BrowserMissing
@@ -25,15 +25,6 @@ from storage.exchange import Truncated
 from storage.ids import new_id
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    scratch = tmp_path_factory.mktemp("scratch")
-    with Lab(scratch) as lab:
-        yield lab
-    assert chromiums() == []
-    assert list(scratch.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from browserlab import CHROMIUM, Kept, Lab, chromiums
+from browserlab import CHROMIUM, Kept
 from PIL import Image
 
 from storage.exchange import Truncated
@@ -83,15 +83,6 @@ def answer(body: bytes, kind: str, *fields: bytes, status: str = "200 OK", lengt
     """Write an answer; `length` is what its Content-Length says where that is not the body's."""
     lines = [f"HTTP/1.1 {status}".encode(), b"Content-Type: " + kind.encode(), b"Connection: close", *fields]
     return b"\r\n".join([*lines, b"Content-Length: " + (length or b"%d" % len(body))]) + b"\r\n\r\n" + body
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[Lab]:
-    scratch = tmp_path_factory.mktemp("scratch")
-    with Lab(scratch) as lab:
-        yield lab
-    assert chromiums() == []
-    assert list(scratch.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,10 @@ def full(world: World) -> None:
         "clock": {"offset_seconds": 0.5},
         "spool_oldest_at": ago(hours=1),
     }
+    other = world.source("other")
+    world.replay(world.replays(other, 0.5, 0.95, 1.0, at=ago(hours=3))[1], 0.3, ago(hours=2))
+    world.replays(other, 0.5, explains=True)
+    world.replays(other, 0.5, at=ago(hours=25))
     world.machine("m1", ago(seconds=4), last_upload_at=ago(hours=1), **detail)
     world.catalog.add_event("preserved", "a.warc.gz", None, {})
     world.sql(
@@ -114,6 +118,9 @@ def test_figures_are_the_catalogues(workspace: Workspace, world: World) -> None:
         "osint_clock_offset_seconds{machine=m1}": 0.5,
         "osint_alerts_open{rule=disk-low,severity=critical}": 1,
         "osint_warcs_preserved_total{}": 1,
+        "osint_replay_checks{result=good}": 1,
+        "osint_replay_checks{result=bad}": 2,
+        "osint_replay_checks{result=unsteady}": 1,
         "osint_database_up{}": 1,
     }
     assert {key: found.get(key) for key in wanted} == wanted

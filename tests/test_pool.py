@@ -1,6 +1,8 @@
 """The pool of browsers: what dies is replaced, what was lost is told, nothing is left behind, nothing gets past the guard."""
 
 import asyncio
+import base64
+import hashlib
 import ipaddress
 import json
 import os
@@ -10,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +23,10 @@ from uuid import UUID
 import browsersite
 import psutil
 import pytest
+import torturesite
+from browserlab import chromiums, gone, hit, hit_driver, homes, main_ones
 
-from osint_pipeline.fetch.browser import Bounds, Browser, BrowserCrashed
+from osint_pipeline.fetch.browser import Browser, BrowserCrashed, BrowserLimits
 from osint_pipeline.fetch.display import check_display
 from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.pool import Pool
@@ -77,54 +80,7 @@ def reference(record_id: UUID, kind: RecordType, url: str) -> RecordRef:
 def maker(scratch: Path, exit: str | None = None, guard: Guard = GUARD, **bounds: float) -> Callable[[], Browser]:
     """Give what makes a pool's browsers."""
     out = read_exit(exit) if exit else None
-    return lambda: Browser(None, guard, scratch=scratch, exit=out, bounds=Bounds(**bounds))  # type: ignore[arg-type]
-
-
-def processes(below: int | None = None) -> list[psutil.Process]:
-    """Every process of a Chromium below this one."""
-    found = []
-    for process in psutil.Process(below).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "chrom" in process.name() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def main_ones() -> list[psutil.Process]:
-    """The main process of each Chromium."""
-    found = []
-    for process in processes():
-        with suppress(psutil.Error):
-            words = process.cmdline()
-            if words and not any(word.startswith("--type=") for word in words):
-                found.append(process)
-    return found
-
-
-def hit(number: int, chosen: psutil.Process) -> None:
-    with suppress(psutil.Error):
-        chosen.send_signal(number)
-
-
-def hit_driver(number: int) -> None:
-    for one in psutil.Process().children():
-        if "node" in one.name():
-            hit(number, one)
-
-
-def homes(pid: int | None = None) -> list[Path]:
-    """The folders of a process's Chromiums."""
-    return list(Path(tempfile.gettempdir()).glob(f"osint-browser-{pid or os.getpid()}-*"))
-
-
-def gone(what: Callable[[], object], seconds: float = 10.0) -> bool:
-    """Whether something is empty within a time."""
-    deadline = time.monotonic() + seconds
-    while what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return lambda: Browser(None, guard, scratch=scratch, exit=out, bounds=BrowserLimits(**bounds))  # type: ignore[arg-type]
 
 
 class Lab:
@@ -135,7 +91,7 @@ class Lab:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.archive = Archive()
-        self.closes_all = not processes()  # the module's own lab may be open beside it
+        self.closes_all = not chromiums()  # the module's own lab may be open beside it
 
     def begin(self, url: str, **more: float):
         """Start a fetch: its capture, and the future of what comes of it."""
@@ -165,7 +121,7 @@ class Lab:
         self.thread.join()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
-        assert not self.closes_all or gone(processes), "a process of Chromium was left"
+        assert not self.closes_all or gone(chromiums), "a process of Chromium was left"
         assert not list(self.scratch.glob("*")) and set(homes()) <= self.before
 
 
@@ -286,7 +242,7 @@ class TestReplaced:
                 assert lab.fetch(served.url + "/page", timeout_seconds=3).omissions
             except BrowserCrashed as error:
                 assert error.records
-            assert gone(processes)
+            assert gone(chromiums)
             monkeypatch.undo()
             assert lab.fetch(served.url + "/next").text == "next"
 
@@ -305,9 +261,9 @@ class TestReplaced:
 
     def test_a_resting_browser_is_ended_and_comes_back(self, tmp_path):
         with Lab(tmp_path, 1, idle_seconds=0.2) as lab, site(page="<p>here</p>") as served:
-            here = processes()
+            here = chromiums()
             assert lab.fetch(served.url + "/page").text == "here"
-            assert gone(lambda: set(processes()) - set(here))
+            assert gone(lambda: set(chromiums()) - set(here))
             assert lab.fetch(served.url + "/page").text == "here"
 
     def test_leaving_the_pool_ends_what_is_under_way(self, tmp_path):
@@ -339,7 +295,7 @@ def test_chromium_ends_with_a_process_that_is_killed(tmp_path, hung):
         command = [sys.executable, "-c", HOLD, served.url + "/page", str(tmp_path)]
         ours = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         assert served.hanging.wait(60)
-        left = processes(ours.pid)
+        left = chromiums(ours.pid)
         assert left
         for one in left if hung else ():
             hit(signal.SIGSTOP, one)
@@ -493,6 +449,66 @@ def test_a_page_that_asks_for_ever_is_held_to_its_number_of_requests(tmp_path):
     assert "the limit of 20 requests was reached: no more were sent" in rendered.omissions
     (info,) = lab.archive.made(capture, "pageinfo")
     assert len(info["resources"]) == sent
+
+
+class Sockets:
+    """A server of one page and of WebSockets that are opened and say nothing: how many were."""
+
+    def __init__(self, page: str) -> None:
+        self.page, self.opened = page.encode(), 0
+        self.lock = threading.Lock()
+
+    def answer(self, connection: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            if not (some := connection.recv(4096)):
+                return
+            head += some
+        if b"Sec-WebSocket-Key: " not in head:
+            form = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+            return connection.sendall(form % (len(self.page), self.page))
+        with self.lock:
+            self.opened += 1
+        key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+        proof = base64.b64encode(hashlib.sha1(key + torturesite.SOCKET_GUID).digest())
+        form = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+        with suppress(OSError):  # the page may have gone on; it may also stay for longer than a connection has
+            connection.sendall(form % proof)
+            while connection.recv(4096):
+                pass
+
+
+MANY_SOCKETS = """<p id=o></p><script>let over = 0;
+const open = i => { const s = new WebSocket(`ws://${location.host}/${i}`); s.onopen = () => told('opened'); s.onerror = () => told('failed'); };
+const seen = {}, told = what => { seen[what] = (seen[what] || 0) + 1; o.textContent = JSON.stringify(seen); };
+LOOP
+fetch('/after').then(r => r.text()).then(() => told('after')).catch(() => told('refused'))</script>"""
+
+
+LOOPS = {
+    "at once": "for (let i = 0; i < 10000; i++) open(i);",
+    "one after the other": "(async () => { for (let i = 0; i < 200; i++) { open(i); await new Promise(done => setTimeout(done, 5)); } })();",
+    "in a worker": """new Worker(URL.createObjectURL(new Blob([`for (let i = 0; i < 10000; i++) { const s = new WebSocket('ws://${location.host}/' + i);
+        s.onopen = () => postMessage('opened'); s.onerror = () => postMessage('failed'); }`]))).onmessage = e => told(e.data);""",
+}
+
+
+@pytest.mark.parametrize(
+    "how", ["at once", *(pytest.param(one, marks=pytest.mark.soak) for one in LOOPS if one != "at once")]
+)
+def test_a_page_that_opens_websockets_for_ever_is_held_to_its_number_of_requests(tmp_path, how):
+    server = Sockets(MANY_SOCKETS.replace("LOOP", LOOPS[how]))
+    with listener(server.answer) as port, Lab(tmp_path, 1, requests=20) as lab:
+        capture, going = lab.begin(f"http://127.0.0.1:{port}/page")
+        rendered = going.result(60)
+    told = json.loads(rendered.text or "{}")  # a busy page may not have said anything yet
+    assert told.get("opened", 0) <= server.opened <= 20 + 255  # so many Chromium opens at a time
+    assert "the limit of 20 requests was reached: no more were sent" in rendered.omissions
+    assert any(one.startswith("a WebSocket beyond the limit of requests") for one in rendered.omissions)
+    records = [one for one in lab.archive.resources[capture] if one.url.startswith("urn:websocket:")]
+    untold = sum(int(one.split()[0]) for one in rendered.omissions if "did not tell whether they were sent" in one)
+    assert server.opened - untold <= len(records) <= server.opened + 20  # of thousands that were refused none is kept
+    assert len(rendered.omissions) < 50
 
 
 class Meeting:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import stat
@@ -19,7 +20,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import psutil
 import pytest
+from browserlab import chromiums, gone, hit, homes, main_ones
 from PIL import Image, ImageDraw
 from sqlalchemy import text
 
@@ -28,7 +31,7 @@ from osint_pipeline.replay.answer import Answer
 from osint_pipeline.replay.browser import Look, ReplayBrowser, View
 from osint_pipeline.replay.certificate import Certificates
 from osint_pipeline.replay.check import check_recent, check_sample
-from osint_pipeline.replay.compare import resources, score, text_ratio
+from osint_pipeline.replay.compare import Likeness, resources, score, text_ratio, unexplained
 from osint_pipeline.replay.live import live_of
 from osint_pipeline.replay.proxy import ReplayProxy, Seen
 from osint_pipeline.replay.recorded import Asked, How, Recorded
@@ -180,6 +183,7 @@ class TestReplays:
         row = place.check("clock", code=3)
         assert 0.3 < row["text_ratio"] < 0.7 and row["score"] == row["text_ratio"] and row["bad"]
         assert row["detail"]["steadiness"]["text_ratio"] == pytest.approx(row["text_ratio"], abs=0.05)
+        assert row["detail"]["steadiness"]["explains"]  # so that nobody is told of it
         assert row["alike"] == 1 and row["missing"] == 0  # what live asked in vain is not missing
         assert "two replays differ from each other as much" in place.osint.run("show", place.captures["clock"]).stdout
         with pytest.raises(BlockingIOError):
@@ -195,6 +199,7 @@ class TestReplays:
             place.change(f"UPDATE records SET url = '{lost}' WHERE url = 'urn:lost:{lost}'")
         assert row["missing"] == 1 and row["detail"]["missing"] == [lost]
         assert row["bad"] and row["score"] < 0.9 and row["picture_bits"] > 0
+        assert not row["detail"]["steadiness"]["explains"]
         assert any("does not replay as it was seen" in one.getMessage() for one in caplog.records)
         assert place.osint.rows("status")[0]["replays"]["bad"] >= 1
         assert 'osint_replay_checks{result="bad"}' in place.osint.run("metrics", "--once").stdout
@@ -384,6 +389,23 @@ def test_the_figures() -> None:
     assert found.ratio == 0.5
 
 
+@pytest.mark.parametrize(
+    ("found", "live", "again", "left"),
+    [
+        (1.0, (0.5, 20), (0.51, 19), 1.0),  # a clock and an animation
+        (0.7, (0.5, 20), (0.51, 19), 0.7),  # and something is missing too
+        (1.0, (0.5, 0), (1.0, 0), 0.5),  # lost text
+        (1.0, (1.0, 8), (1.0, 0), 0.75),  # a lost picture
+        (1.0, (0.5, None), (0.5, None), 1.0),
+    ],
+)
+def test_what_two_replays_differ_in_as_much_is_the_page_s_own_doing(
+    found: float, live: tuple[float, int | None], again: tuple[float, int | None], left: float
+) -> None:
+    ours, theirs = (Likeness(text=one[0], bits=one[1]) for one in (live, again))
+    assert unexplained(found, ours, theirs) == left
+
+
 def test_each_replay_has_a_key_of_its_own_and_names_the_host() -> None:
     one, other = Certificates(), Certificates()
     assert one.pin != other.pin and len(one.pin) == 44
@@ -424,12 +446,78 @@ def test_a_page_that_goes_on_and_a_browser_that_ended_hold_up_no_other_page() ->
             async with ReplayBrowser(proxy, Path(CHROMIUM or "")) as browser:
                 views = [await browser.look(Look(url="http://a.example/"), 8)]
                 assert browser._chromium is not None
-                await browser._chromium.close()
+                await browser._chromium.handle.close()
                 return [*views, await browser.look(Look(url="http://a.example/?"), 8)]
 
     gone, after = asyncio.run(look())
     assert gone.html is not None or gone.trouble
     assert after.html is not None and not after.trouble
+
+
+class Long(ReplayProxy):
+    """Answers with a page whose DOM is long, and whose text is longer."""
+
+    def take(self, asked: Asked, *, navigates: bool, websocket: bool) -> Answer | None:
+        self._last = time.monotonic()
+        body = b"<link rel=icon href=data:,><p id=o><script>o.textContent = 'a '.repeat(100_000)</script>"
+        return Answer(status=200, reason="OK", fields=(("Content-Type", HTML),), body=body, how=How.EXACT)
+
+
+@needs_chromium
+def test_a_long_dom_is_read_to_the_bound_that_the_capture_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osint_pipeline.fetch.look.DOM_CHARACTERS", 1000)
+
+    async def look() -> View:
+        with Long() as proxy:
+            async with ReplayBrowser(proxy, Path(CHROMIUM or "")) as browser:
+                return await browser.look(Look(url="http://a.example/"), 8)
+
+    view = asyncio.run(look())
+    assert view.html is not None and (len(view.html), len(view.text)) == (1000, 1000)
+    assert view.trouble == ("DOM or text is longer than what is read of it; only its beginning is compared",)
+
+
+class Stopping(ReplayProxy):
+    """Stops every Chromium of ours at the first question, as a fault of the machine would."""
+
+    stopped = False
+
+    def take(self, asked: Asked, *, navigates: bool, websocket: bool) -> Answer | None:
+        if not Stopping.stopped:
+            Stopping.stopped = True
+            for one in main_ones():
+                hit(signal.SIGSTOP, one)
+        return super().take(asked, navigates=navigates, websocket=websocket)
+
+
+@needs_chromium
+def test_a_chromium_that_hangs_is_put_down_and_its_capture_is_not_called_bad(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osint_pipeline.replay.check.ReplayProxy", Stopping)
+    monkeypatch.setitem(place.osint.environ, "OSINT_BROWSER_HUNG_SECONDS", "3")
+    begun = time.monotonic()
+    wanted = (place.captures["secure"], place.captures["news"])
+    hung, next_one = place.osint.rows("replay", "--check", *wanted, code=3)  # the oldest capture first
+    assert hung["why"] == f"{hung['url']}: the browser ended (it did not answer within 3 s)"
+    assert next_one["score"] == 1.0
+    assert time.monotonic() - begun < 40 and gone(chromiums) and not homes()
+
+
+@needs_chromium
+def test_no_chromium_outlives_a_check_that_is_killed(place: Place) -> None:
+    ours = Osint(place.osint.home).start("replay", "--check", "--all")
+    try:
+        leashed = lambda: [one for one in psutil.Process(ours.pid).children() if "leash" in one.cmdline()]  # noqa: E731
+        assert gone(lambda: not leashed(), 60), "no Chromium was started"
+        left = chromiums(ours.pid)
+        for one in left:
+            hit(signal.SIGSTOP, one)  # one that hangs does not end by itself
+    finally:
+        ours.kill()
+        ours.communicate(timeout=30)
+    assert left and gone(lambda: [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
+    assert gone(lambda: homes(ours.pid))
 
 
 def test_another_user_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:

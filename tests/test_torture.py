@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import torturesite
-from browserlab import CHROMIUM, Kept, Lab, bare_report, chromiums
+from browserlab import CHROMIUM, Kept, bare_report
 from torturesite import Served
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -19,15 +19,6 @@ HANG_SECONDS = 150.0
 def site():
     with torturesite.running() as site:
         yield site
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    scratch = tmp_path_factory.mktemp("scratch")
-    with Lab(scratch) as lab:
-        yield lab
-    assert chromiums() == []
-    assert list(scratch.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.catalog import Catalog
 from storage.ids import new_id
+from storage.replays import ReplayRow, keep_replay
 from storage.rows import SourceRow
 from storage.schema import captures, machines, metadata, runs, sources, visits, warc_files, watches
 from storage.watched import WatchRow
@@ -94,6 +95,30 @@ class World:
     def captures(self, run: UUID, source: UUID, count: int, state: str, **more: Any) -> None:
         common = {"run_id": run, "source_id": source, "url": "https://x.example/p", "kind": "page", "captured_at": NOW}
         self._write(insert(captures).values([{"id": new_id(), "state": state, **common, **more} for _ in range(count)]))
+
+    def replays(self, source: UUID, *scores: float, at: datetime = NOW, explains: bool = False) -> list[UUID]:
+        """Captures that were replayed, each with its score; `explains`: two replays differ from each other as much."""
+        run = self.run(source, at)
+        made = [new_id() for _ in scores]
+        common = {
+            "run_id": run,
+            "source_id": source,
+            "url": "https://x.example/p",
+            "kind": "rendered",
+            "captured_at": at,
+        }
+        self._write(insert(captures).values([{"id": one, "state": "captured", **common} for one in made]))
+        for one, score in zip(made, scores, strict=True):
+            self.replay(one, score, at, explains=explains)
+        return made
+
+    def replay(self, capture: UUID, score: float, at: datetime, *, explains: bool = False) -> None:
+        row = ReplayRow(
+            capture_id=capture, checked_at=at, browser="Chromium 1", text_ratio=score, dom_equal=False, asked=9, found=9,
+            alike=0, missing=0, unasked=0, picture_bits=0, score=score, bad=score < 0.9,
+            detail={"missing": ["https://geheim.example/"], "steadiness": {"text_ratio": 1.0, "picture_bits": 0, "explains": explains}},
+        )  # fmt: skip
+        keep_replay(self.catalog, row)
 
     def machine(self, name: str, seen: datetime = NOW, **detail: Any) -> None:
         said: Mapping[str, Any] = {

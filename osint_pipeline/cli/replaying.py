@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from osint_pipeline.replay.check import Checked
     from osint_pipeline.replay.proxy import ReplayProxy
     from osint_pipeline.workspace import Workspace
-    from storage.replays import Rendered
+    from storage.replays import RenderedCapture
 
 
 @click.command(help="Write the pictures that the browser took of a page, byte for byte as archived, to new files.")
@@ -99,7 +99,7 @@ def _serve(opened: "Workspace", id_: UUID, port: int, *, open_: bool, json_: boo
     return Exit.COMPLETE
 
 
-def _say(proxy: "ReplayProxy", capture: "Rendered", *, json_: bool) -> None:
+def _say(proxy: "ReplayProxy", capture: "RenderedCapture", *, json_: bool) -> None:
     """Say how to look at it."""
     from osint_pipeline.fetch.browser import FLAGS
     from storage.ids import new_id
@@ -116,11 +116,11 @@ def _say(proxy: "ReplayProxy", capture: "Rendered", *, json_: bool) -> None:
     click.echo(f"a browser that uses it (--open starts one):\n  {shlex.join(command)}\nCtrl-C ends it")
 
 
-def _capture_of(opened: "Workspace", id_: UUID) -> "Rendered":
+def _capture_of(opened: "Workspace", id_: UUID) -> "RenderedCapture":
     """Find the capture to show: the one of that id, or the newest that a post or media was read from."""
     from storage.finding import show as look
     from storage.found import Found
-    from storage.replays import Rendered
+    from storage.replays import RenderedCapture
 
     found = look(opened.catalog, id_)
     if found is None:
@@ -131,10 +131,10 @@ def _capture_of(opened: "Workspace", id_: UUID) -> "Rendered":
         )
     capture = look(opened.catalog, found.capture)
     assert isinstance(capture, Found) and capture.captured_at is not None
-    return Rendered(id=found.capture, run_id=found.run, url=capture.url, captured_at=capture.captured_at)
+    return RenderedCapture(id=found.capture, run_id=found.run, url=capture.url, captured_at=capture.captured_at)
 
 
-def _wanted(opened: "Workspace", ids: tuple[str, ...], run: str | None, new: bool) -> "list[Rendered]":
+def _wanted(opened: "Workspace", ids: tuple[str, ...], run: str | None, new: bool) -> "list[RenderedCapture]":
     from storage.replays import rendered_captures
 
     wanted = [_capture_of(opened, _id(one)).id for one in ids] if ids else None
@@ -147,7 +147,7 @@ def _wanted(opened: "Workspace", ids: tuple[str, ...], run: str | None, new: boo
     return found
 
 
-def _check(opened: "Workspace", captures: "list[Rendered]", *, json_: bool) -> int:
+def _check(opened: "Workspace", captures: "list[RenderedCapture]", *, json_: bool) -> int:
     from osint_pipeline.replay.check import check_replays
 
     if not captures:

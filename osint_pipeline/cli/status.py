@@ -188,7 +188,8 @@ def _disk(one: "Machine") -> Text:
 def _replays(found: "Status") -> Text:
     counts = found.measures.replays
     bad = (f", {counts.bad} not as they were seen (`osint show` says how)", _BAD) if counts.bad else ""
-    return Text.assemble(f"{counts.checked} checked in the last day", bad)
+    unsteady = (f", {counts.unsteady} that differ from themselves", _FAINT) if counts.unsteady else ""
+    return Text.assemble(f"{counts.checked} checked in the last day", bad, unsteady)
 
 
 def _alerts(found: "Status") -> Text:

@@ -10,7 +10,7 @@ from playwright.async_api import Error as PlaywrightError
 from osint_pipeline.fetch import acts
 from osint_pipeline.fetch.behaviours import Behaviour, Behaviours, Choose, Click, Play, Reveal, Scroll, behaviours_of
 from osint_pipeline.fetch.hand import HandFailed
-from osint_pipeline.fetch.stage import Bounds, Stage
+from osint_pipeline.fetch.stage import BehaviourLimits, Stage
 from settings.service import Service
 
 ACTS: Mapping[type, Callable[..., Awaitable[None]]] = {
@@ -27,7 +27,7 @@ class Behaving:
     """What is done on each page before it is kept, and how much of it; nothing by default."""
 
     behaviours: Behaviours | None = None
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: BehaviourLimits = field(default_factory=BehaviourLimits)
 
     @property
     def on(self) -> bool:
@@ -38,7 +38,7 @@ class Behaving:
         """Give it as page info holds it."""
         if self.behaviours is None or not self.on:
             return {"set": "off"}
-        bounds = {name: getattr(self.bounds, name) for name in Bounds.__dataclass_fields__}
+        bounds = {name: getattr(self.bounds, name) for name in BehaviourLimits.__dataclass_fields__}
         return {
             "set": [rule.name for rule in self.behaviours.rules],
             "sha256": self.behaviours.sha256,
@@ -48,7 +48,7 @@ class Behaving:
 
 def behaving_of(service: Service) -> Behaving:
     """Read what the settings ask for. Raises UserError."""
-    bounds = Bounds(
+    bounds = BehaviourLimits(
         seconds=service.behaviour_seconds,
         scroll_pixels=service.page_scroll_pixels,
         scroll_steps=service.page_scroll_steps,

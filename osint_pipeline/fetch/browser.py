@@ -24,7 +24,7 @@ from osint_pipeline.fetch.guard import AddressRefused, Guard
 from osint_pipeline.fetch.relay import Relay
 from osint_pipeline.fetch.request_limit import RequestLimit
 from osint_pipeline.fetch.sink import Sink
-from osint_pipeline.fetch.visit import BrowserCrashed, Rendered, Visit
+from osint_pipeline.fetch.visit import BrowserCrashed, RenderedPage, Visit
 from settings.exits import Exit
 
 VIEW_COUNTERS = ("http*://t.me/v/*", "http*://telegram.me/v/*")  # the preview's script reports each view there
@@ -35,7 +35,7 @@ WORN_PAGES = 250  # after these a Chromium is replaced: whatever it gathers is b
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class BrowserLimits:
     """What one Chromium may take: silence before it counts as hung, rest before it is ended, requests of a page."""
 
     hung_seconds: float = 30.0
@@ -60,7 +60,7 @@ class Browser:
         headless: bool = True,
         exit: Exit | None = None,
         block: tuple[str, ...] = VIEW_COUNTERS,
-        bounds: Bounds | None = None,
+        bounds: BrowserLimits | None = None,
         width: int = 1280,
         height: int = 800,
         storage_state: Mapping[str, Any] | None = None,
@@ -70,7 +70,7 @@ class Browser:
         self.executable, self.guard, self.scratch = executable, guard, scratch
         self.user_agent, self.headless, self.block = user_agent, headless, block
         self.viewport = (width, height)
-        self.bounds = bounds or Bounds()
+        self.bounds = bounds or BrowserLimits()
         self._state: Any = storage_state  # of a named identity; each page begins with it anew
         self.behaving = behaving or Behaving()
         self.relay = Relay(guard, exit)
@@ -111,7 +111,7 @@ class Browser:
         timeout_seconds: float,
         limit_bytes: int,
         earlier: tuple[LostTry, ...] = (),
-    ) -> Rendered:
+    ) -> RenderedPage:
         """Open a page, wait until its network is quiet, keep it. `earlier` are tries that were lost, told in the page info.
 
         Raises AddressRefused when the address, or one it redirects to, may not be reached, and BrowserCrashed; what the sink raises
@@ -125,7 +125,7 @@ class Browser:
             try:
                 chromium = await self._running()
             except (PlaywrightError, LinkFailed, OSError) as error:
-                raise BrowserCrashed(url, f"it did not start: {_first_line(error)}") from error
+                raise BrowserCrashed(url, f"it did not start: {first_line(error)}") from error
             if self._closed:
                 await self._end()
                 raise BrowserCrashed(url, "the browser was closed")
@@ -140,7 +140,7 @@ class Browser:
                 if not self._closed:
                     self._resting = asyncio.create_task(self._rest())
 
-    async def _watched(self, chromium: Chromium, visit: Visit, timeout_seconds: float) -> Rendered:
+    async def _watched(self, chromium: Chromium, visit: Visit, timeout_seconds: float) -> RenderedPage:
         """Make a visit; a Chromium that did not come through it as it should does not see another."""
         chromium.link.listener = RequestLimit(visit.recorder, self.bounds.requests).event
         chromium.pages += 1
@@ -178,12 +178,8 @@ class Browser:
     async def _context(self, chromium: Chromium, url: str) -> BrowserContext:
         width, height = self.viewport
         try:
-            return await chromium.handle.new_context(
-                user_agent=self.user_agent,
-                viewport={"width": width, "height": height},
-                accept_downloads=False,
-                locale="en-US",
-                storage_state=self._state,
+            return await chromium.context(
+                user_agent=self.user_agent, width=width, height=height, storage_state=self._state
             )
         except PlaywrightError as error:
             told = error.message.lower()
@@ -217,8 +213,9 @@ class Browser:
             await chromium.end()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Give what an error says first, its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-__all__ = ["FLAGS", "VIEW_COUNTERS", "Bounds", "Browser", "BrowserCrashed", "BrowserMissing", "Rendered"]
+__all__ = ["FLAGS", "VIEW_COUNTERS", "Browser", "BrowserCrashed", "BrowserLimits", "BrowserMissing", "RenderedPage"]

@@ -56,6 +56,7 @@ class Recorder:
         self.resources: list[dict[str, Any]] = []
         self.omissions: list[str] = []
         self.alterations: list[str] = []
+        self.ending: Callable[[], None] = lambda: None  # called before what is left is kept
         self.held: list[str] = []  # documents that were not let out, since `hold`
         self.targets = Targets(link, block, self.omit)
         self.bodies = Bodies(link, folder, limit_bytes, self.omit)
@@ -167,6 +168,7 @@ class Recorder:
     async def finish(self, why: Truncated) -> None:
         """Keep what is left, `why` being the reason for what has not ended by itself. Raises what the sink raised."""
         await self._drain()
+        self.ending()
         for flight in self._flights:
             for hop in flight.hops:
                 if self.bodies.tapped(hop):

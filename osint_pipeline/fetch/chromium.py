@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 from playwright.async_api import Browser as Handle
-from playwright.async_api import CDPSession, Playwright, async_playwright
+from playwright.async_api import BrowserContext, CDPSession, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
 from osint_pipeline.fetch.cdp import ATTACH
@@ -54,11 +54,16 @@ class BrowserMissing(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How a Chromium is started: `proxy` is its only way out."""
+    """How a Chromium is started: `proxy` is its only way out, `flags` stand beside FLAGS.
+
+    `recorded`: each target waits for a Recorder to let it go on.
+    """
 
     executable: Path | None
     headless: bool
     proxy: str
+    flags: tuple[str, ...] = ()
+    recorded: bool = True
 
 
 class Chromium:
@@ -95,14 +100,15 @@ class Chromium:
         playwright, pipe = await async_playwright().start(), None
         try:
             executable = find_chromium(launch.executable, playwright)
-            args = [*FLAGS, f"--proxy-server={launch.proxy}"]
+            args = [*FLAGS, f"--proxy-server={launch.proxy}", *launch.flags]
             handle, pipe = await launched(playwright, executable, home, headless=launch.headless, args=args)
             link = await Link.open(pipe)
             told = await link.send("SystemInfo.getProcessInfo")
             main = next(one["id"] for one in told["processInfo"] if one["type"] == "browser")
             driver = psutil.Process(os.getpgid(main)).ppid()
             made = cls(playwright, handle, pipe, link, Leash(os.getpgid(main), home), driver)
-            await link.send("Target.setAutoAttach", ATTACH)
+            if launch.recorded:
+                await link.send("Target.setAutoAttach", ATTACH)
         except BaseException:
             _kill_at(home)
             if pipe is not None:
@@ -110,6 +116,18 @@ class Chromium:
             await _stopped(playwright)
             raise
         return made
+
+    async def context(
+        self, *, user_agent: str | None, width: int, height: int, storage_state: Any = None
+    ) -> BrowserContext:
+        """Make a context for one page: a view of this many pixels, nothing of another page's in it. Raises PlaywrightError."""
+        return await self.handle.new_context(
+            user_agent=user_agent,
+            viewport={"width": width, "height": height},
+            accept_downloads=False,
+            locale="en-US",
+            storage_state=storage_state,
+        )
 
     @property
     def alive(self) -> bool:

@@ -119,12 +119,12 @@ class RecordingHandler(BaseDownloadHandler):
         None of them is shared with another run, whose way out and identity may be others.
         """
         from osint_pipeline.fetch.behaving import behaving_of
-        from osint_pipeline.fetch.browser import Bounds, Browser
+        from osint_pipeline.fetch.browser import Browser, BrowserLimits
         from osint_pipeline.fetch.pool import Pool
 
         if self._pool is None:
             run, service = self.run, self.run.workspace.service
-            bounds = Bounds(
+            bounds = BrowserLimits(
                 hung_seconds=service.browser_hung_seconds,
                 idle_seconds=service.browser_idle_seconds,
                 requests=service.page_requests,

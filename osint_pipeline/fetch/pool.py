@@ -9,7 +9,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from osint_pipeline.fetch.attempt import LostTry
-from osint_pipeline.fetch.browser import Browser, BrowserCrashed, Rendered
+from osint_pipeline.fetch.browser import Browser, BrowserCrashed, RenderedPage
 from osint_pipeline.fetch.sink import Sink
 from osint_pipeline.logs import logger
 
@@ -39,7 +39,7 @@ class Pool:
 
     async def fetch(
         self, url: str, capture: UUID, sink: Sink, *, timeout_seconds: float, limit_bytes: int, **more: Any
-    ) -> Rendered:
+    ) -> RenderedPage:
         """Fetch as Browser does, and again where its browser ends. `records` of the result hold those of lost tries first.
 
         Raises BrowserCrashed, with the records of every try, when the last try is lost too.

@@ -14,7 +14,7 @@ from storage.exchange import Block, Exchange, RecordRef, Resource, Stored
 from storage.http import HEAD_LIMIT_BYTES, split
 
 if TYPE_CHECKING:
-    from osint_pipeline.fetch.visit import Rendered
+    from osint_pipeline.fetch.visit import RenderedPage
 
 REDACTED = "[redacted]"
 _LOGIN = re.compile(r"(?:set-)?cookie2?|(?:proxy-)?authorization", re.IGNORECASE)
@@ -62,7 +62,7 @@ class Redacting:
         notes = (*self._plain(resource.notes), *_alterations(noted))
         return self._sink.resource(replace(resource, url=url, body=block, notes=notes), capture)
 
-    def rendered(self, page: "Rendered") -> "Rendered":
+    def rendered(self, page: "RenderedPage") -> "RenderedPage":
         """Give what is read of a page as the records hold it."""
         text = self.words.text
         return replace(

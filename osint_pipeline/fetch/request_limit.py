@@ -1,4 +1,4 @@
-"""Holds a page to a number of requests: from the limit on none is sent, and the capture says so."""
+"""Holds a page to a number of requests, WebSockets counted: from the limit on none is sent, and the capture says so."""
 
 from typing import Any
 
@@ -6,41 +6,54 @@ from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.cdp_link import Answer
 
 _BOTH_STAGES = {"patterns": [{"urlPattern": "*", "requestStage": stage} for stage in ("Request", "Response")]}
+# Nothing pauses or blocks a WebSocket (Fetch, Network.setBlockedURLs). This lets none be opened and holds up what is written
+# to open ones; HTTP, which no pattern matches, goes on as it was (Chromium 156).
+_NO_SOCKETS = {
+    "offline": True,
+    "matchedNetworkConditions": [
+        {"urlPattern": pattern, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        for pattern in ("ws://*:*/*", "wss://*:*/*")
+    ],
+}
+_BEGUN = ("Network.requestWillBeSent", "Network.webSocketCreated")
+_UNOPENED = ("Network.webSocketFrameError", "Network.webSocketClosed")  # where no handshake was told before
 _Event = tuple[str, str, Answer]
 
 
 class RequestLimit:
-    """Stands before a Recorder: give `event` to Link.listener. WebSockets are not counted.
+    """Stands before a Recorder, whose `ending` it takes: give `event` to Link.listener.
 
     Only when the limit is reached is each request paused before it is sent, which would cost a round trip for every one.
+    WebSockets are cut off when one is opened beyond the limit: pages that open none keep theirs to the end.
     What was refused is not told to the recorder, so that a page that asks for ever cannot fill its memory.
     """
 
     def __init__(self, recorder: Recorder, limit: int) -> None:
         self.recorder, self.limit = recorder, limit
-        self.reached = False
+        self.reached = self.cut_off = False
         self._let_out: set[str] = set()  # network ids
         self._held: dict[str, list[_Event]] = {}  # of requests that may have been refused
         self._sessions: dict[str, str] = {}  # session -> type of its target
+        recorder.ending = self._end
 
     def event(self, session: str, method: str, params: Answer) -> None:
         """Take one event."""
         if method == "Target.detachedFromTarget":
             self._sessions.pop(params["sessionId"], None)
         key = params.get("networkId") or params.get("requestId")
-        if method == "Network.requestWillBeSent" and not self.reached:
+        if method in _BEGUN and not self.reached:
             self._count(params)
-        if key is None or not self.reached or key in self._let_out:
-            self.recorder.event(session, method, params)
-        else:
+        if key is not None and self.reached and key not in self._let_out:
             self._beyond(str(key), (session, method, params))
+        elif not (self.cut_off and method == "Network.webSocketFrameSent"):
+            self.recorder.event(session, method, params)
         if method == "Target.attachedToTarget":
             self._sessions[params["sessionId"]] = params["targetInfo"]["type"]
-            if self.reached:
-                self._shut(params["sessionId"])
+            self._shut(params["sessionId"])
 
     def _count(self, params: Answer) -> None:
-        if not params["request"]["url"].startswith(("http:", "https:")):
+        url = params.get("request", params)["url"]
+        if not url.startswith(("http:", "https:", "ws:", "wss:")):
             return
         self._let_out.add(params["requestId"])
         if len(self._let_out) >= self.limit:
@@ -49,9 +62,24 @@ class RequestLimit:
             for session in self._sessions:
                 self._shut(session)
 
+    def _disconnect(self) -> None:
+        self.cut_off = True
+        self.recorder.omit("a WebSocket beyond the limit of requests: what the page wrote to open ones from then on was held up, and is not recorded")  # fmt: skip
+        for session in self._sessions:
+            self._shut(session)
+
+    def _end(self) -> None:
+        """Say of how many the browser told no end: one of these may have reached its server."""
+        if self._held:
+            self.recorder.omit(
+                f"{len(self._held)} requests beyond the limit: the browser did not tell whether they were sent"
+            )
+
     def _shut(self, session: str) -> None:
-        if self._sessions[session] != "worker":  # a dedicated worker's frame pauses for it
+        if self.reached and self._sessions[session] != "worker":  # a dedicated worker's frame pauses for it
             self.recorder.link.send("Fetch.enable", _BOTH_STAGES, session)
+        if self.cut_off:
+            self.recorder.link.send("Network.emulateNetworkConditionsByRule", _NO_SOCKETS, session)
 
     def _beyond(self, key: str, event: _Event) -> None:
         """Refuse a request beyond the limit; one that slipped out before it could be paused is recorded like any other."""
@@ -59,10 +87,12 @@ class RequestLimit:
         if method == "Fetch.requestPaused" and _unsent(params):
             refusal = {"requestId": params["requestId"], "errorReason": "BlockedByClient"}
             self.recorder.link.send("Fetch.failRequest", refusal, session)
-        elif method == "Network.loadingFailed" and "BLOCKED_BY_CLIENT" in str(params.get("errorText")):
+        elif method in _UNOPENED or (method == "Network.loadingFailed" and "BLOCKED_BY_CLIENT" in str(params.get("errorText"))):  # fmt: skip
             self._held.pop(key, None)
-        elif method == "Network.requestWillBeSent":
+        elif method in _BEGUN:
             self._held.setdefault(key, []).append(event)
+            if method == "Network.webSocketCreated" and not self.cut_off:
+                self._disconnect()
         else:
             self._let_out.add(key)
             for one in [*self._held.pop(key, ()), event]:

@@ -23,7 +23,7 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class BehaviourLimits:
     """How much is done on one page at most."""
 
     seconds: float = 20.0
@@ -68,7 +68,7 @@ class Stage:
         hand: Hand,
         recorder: Recorder,
         behaviours: Behaviours,
-        bounds: Bounds,
+        bounds: BehaviourLimits,
         keep: Callable[[float], Awaitable[bool]],
     ) -> None:
         self.hand, self.recorder, self.behaviours, self.bounds, self.keep = hand, recorder, behaviours, bounds, keep

@@ -45,7 +45,7 @@ class BrowserCrashed(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
+class RenderedPage:
     """A fetched page. `main` is the response that the page was made from, `status` its status; None where none came.
 
     `head` are the fields of the main response. `failure` says why the page could not be opened, None when it was. `timed_out`: not everything had come when the time was up.
@@ -89,7 +89,7 @@ class Visit:
         self._main: Any = None  # the main response before the first click, as the recorder has it
         self._before: Before | None = None  # what was there before the last click
 
-    async def make(self, context_of: Callable[[], Awaitable[BrowserContext]], timeout_seconds: float) -> Rendered:
+    async def make(self, context_of: Callable[[], Awaitable[BrowserContext]], timeout_seconds: float) -> RenderedPage:
         """Visit the page and keep it."""
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         try:
@@ -281,7 +281,7 @@ class Visit:
         if self.failure is not None and self.recorder.main is None and (refused := self.recorder.refused_page):
             raise refused
 
-    async def _kept(self) -> Rendered:
+    async def _kept(self) -> RenderedPage:
         recorder = self.recorder
         main, hop = self._main or recorder.main or (None, None)
         refs: dict[str, RecordRef] = {}
@@ -293,7 +293,7 @@ class Visit:
         await self._put(
             Made(url="urn:pageinfo:" + self.url, media_type="application/json", body=self._info(main, told)), main
         )
-        return Rendered(
+        return RenderedPage(
             final_url=self.final_url,
             status=hop.status if hop else None,
             head=tuple(hop.fields) if hop else (),

@@ -12,7 +12,7 @@ from osint_pipeline.fetch.behaving import behave
 from osint_pipeline.fetch.behaviours import Behaviours, behaviours_of
 from osint_pipeline.fetch.cdp import Recorder
 from osint_pipeline.fetch.hand import Hand
-from osint_pipeline.fetch.stage import Bounds, Stage
+from osint_pipeline.fetch.stage import BehaviourLimits, Stage
 from osint_pipeline.replay.proxy import ReplayProxy
 
 
@@ -21,7 +21,7 @@ class Again:
     """What is to be done again. `trouble` says why it is not, or not for certain, what was done live; None where it is."""
 
     behaviours: Behaviours | None = None
-    bounds: Bounds = Bounds()
+    bounds: BehaviourLimits = BehaviourLimits()
     trouble: str | None = None
 
 
@@ -70,8 +70,10 @@ async def _always(_: float) -> bool:
     return True
 
 
-def _bounds(told: object) -> Bounds:
+def _bounds(told: object) -> BehaviourLimits:
     if not isinstance(told, dict):
-        return Bounds()
-    numbers = {one.name: told[one.name] for one in fields(Bounds) if isinstance(told.get(one.name), int | float)}
-    return Bounds(**numbers)
+        return BehaviourLimits()
+    numbers = {
+        one.name: told[one.name] for one in fields(BehaviourLimits) if isinstance(told.get(one.name), int | float)
+    }
+    return BehaviourLimits(**numbers)

@@ -10,17 +10,17 @@ from uuid import UUID
 from playwright.async_api import Error as PlaywrightError
 
 from osint_pipeline.errors import UserError
-from osint_pipeline.fetch.browser import BrowserMissing
+from osint_pipeline.fetch.browser import BrowserCrashed, BrowserMissing, first_line
 from osint_pipeline.fingerprint import Fingerprints
 from osint_pipeline.logs import logger
 from osint_pipeline.replay.browser import ReplayBrowser, View
-from osint_pipeline.replay.compare import Resources, picture_bits, resources, score, text_ratio
+from osint_pipeline.replay.compare import Likeness, Resources, picture_bits, resources, score, text_ratio, unexplained
 from osint_pipeline.replay.live import Live, live_of
 from osint_pipeline.replay.proxy import ReplayProxy
 from osint_pipeline.replay.recorded import Recorded
 from osint_pipeline.workspace import Workspace
 from storage.errors import StorageError
-from storage.replays import Rendered, ReplayRow, keep_replay, rendered_captures
+from storage.replays import RenderedCapture, ReplayRow, keep_replay, rendered_captures
 
 log = logger(__name__)
 NAMED = 50  # addresses that are written down of each kind; the counts are whole
@@ -30,13 +30,13 @@ NAMED = 50  # addresses that are written down of each kind; the counts are whole
 class Checked:
     """One capture's check; `row` is None where it could not be made, and `why` says why."""
 
-    capture: Rendered
+    capture: RenderedCapture
     row: ReplayRow | None
     why: str | None = None
 
 
 def check_replays(
-    workspace: Workspace, captures: Sequence[Rendered], tell: Callable[[Checked], None] = lambda _: None
+    workspace: Workspace, captures: Sequence[RenderedCapture], tell: Callable[[Checked], None] = lambda _: None
 ) -> list[Checked]:
     """Check each of these captures in one Chromium, and write the results into the catalogue.
 
@@ -75,13 +75,13 @@ def check_recent(workspace: Workspace, since: datetime, limit: int) -> list[Chec
     """
     catalog, share = workspace.catalog, workspace.service.replay_sample
 
-    def choose() -> list[Rendered]:
+    def choose() -> list[RenderedCapture]:
         return rendered_captures(catalog, since=since, share=share, unchecked=True, preserved=True, limit=limit)
 
     return _quietly(workspace, choose)
 
 
-def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list[Checked]:
+def _quietly(workspace: Workspace, choose: Callable[[], list[RenderedCapture]]) -> list[Checked]:
     if not workspace.service.replay_sample:
         return []
     try:
@@ -91,23 +91,23 @@ def _quietly(workspace: Workspace, choose: Callable[[], list[Rendered]]) -> list
         return []
 
 
-async def _every(workspace: Workspace, captures: Sequence[Rendered]) -> AsyncIterator[Checked]:
+async def _every(workspace: Workspace, captures: Sequence[RenderedCapture]) -> AsyncIterator[Checked]:
     service = workspace.service
     with ReplayProxy() as proxy, Fingerprints(limit_pixels=service.image_limit_pixels) as hasher:
-        async with ReplayBrowser(proxy, service.chromium) as browser:
+        async with ReplayBrowser(proxy, service.chromium, hung_seconds=service.browser_hung_seconds) as browser:
             check = _Check(workspace, proxy, browser, hasher)
             for capture in captures:
                 try:
                     yield Checked(capture=capture, row=await check.of(capture))
-                except (UserError, StorageError, PlaywrightError) as error:
-                    yield Checked(capture=capture, row=None, why=str(error).strip().splitlines()[0])
+                except (UserError, StorageError, PlaywrightError, BrowserCrashed) as error:
+                    yield Checked(capture=capture, row=None, why=first_line(error))
 
 
 class _Check:
     def __init__(self, workspace: Workspace, proxy: ReplayProxy, browser: ReplayBrowser, hasher: Fingerprints) -> None:
         self.workspace, self.proxy, self.browser, self.hasher = workspace, proxy, browser, hasher
 
-    async def of(self, capture: Rendered) -> ReplayRow:
+    async def of(self, capture: RenderedCapture) -> ReplayRow:
         """Replay a capture, compare, keep. Where it is not as it was live, it is replayed again and compared with itself."""
         recorded = await asyncio.to_thread(Recorded, self.workspace, capture.id)
         live = await asyncio.to_thread(live_of, recorded, capture.url)
@@ -116,7 +116,7 @@ class _Check:
         row = self._compared(capture, live, view, found)
         if (row.text_ratio is not None and row.text_ratio < 1) or row.picture_bits:
             again = await self._look(recorded, live)
-            row = replace(row, detail={**row.detail, "steadiness": self._steadiness(view, again)})
+            row = replace(row, detail={**row.detail, "steadiness": self._steadiness(row, found, view, again)})
         await asyncio.to_thread(keep_replay, self.workspace.catalog, row)
         return row
 
@@ -125,7 +125,7 @@ class _Check:
         self.proxy.show(recorded)
         return await self.browser.look(live.look, self.workspace.service.page_timeout_seconds)
 
-    def _compared(self, capture: Rendered, live: Live, view: View, found: Resources) -> ReplayRow:
+    def _compared(self, capture: RenderedCapture, live: Live, view: View, found: Resources) -> ReplayRow:
         text = text_ratio(live.text, view.text) if live.text is not None else None
         bits = picture_bits(self.hasher, live.picture, view.picture)
         worst = score(text, found.ratio, bits) if view.html is not None else 0.0
@@ -146,10 +146,15 @@ class _Check:
             detail=_detail(live, view, found),
         )
 
-    def _steadiness(self, one: View, other: View) -> dict[str, Any]:
+    def _steadiness(self, row: ReplayRow, found: Resources, one: View, other: View) -> dict[str, Any]:
         """Compare two replays with each other: what differs here differs by the page's own doing."""
-        bits = picture_bits(self.hasher, one.picture, other.picture)
-        return {"text_ratio": round(text_ratio(one.text, other.text), 4), "picture_bits": bits}
+        again = Likeness(
+            text=round(text_ratio(one.text, other.text), 4),
+            bits=picture_bits(self.hasher, one.picture, other.picture),
+        )
+        left = unexplained(found.ratio, Likeness(text=row.text_ratio, bits=row.picture_bits), again)
+        explains = one.html is not None and left >= self.workspace.service.replay_warn_score
+        return {"text_ratio": again.text, "picture_bits": again.bits, "explains": explains}
 
 
 def _detail(live: Live, view: View, found: Resources) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from osint_pipeline.replay.proxy import Seen
 from osint_pipeline.replay.recorded import FOUND, How
 
 UNRELATED_BITS = 32  # two pictures that have nothing to do with each other differ in half of 64 bits
+ABOUT_TEXT, ABOUT_BITS = 0.02, 2  # figures that differ by no more are the same
 OWN_ERRANDS = "https://127.0.0.1:9/"  # where FLAGS of fetch/browser.py send what Chromium asks for itself
 
 
@@ -29,6 +30,14 @@ class Resources:
         """The share of all of them that the replay asked for and found."""
         every = len(self.found) + len(self.missing) + len(self.unasked)
         return len(self.found) / every if every else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How near two looks at a page are: `text` as text_ratio(), `bits` as picture_bits(); None where there is nothing to compare."""
+
+    text: float | None
+    bits: int | None
 
 
 def resources(seen: Sequence[Seen], answered: Iterable[str]) -> Resources:
@@ -75,3 +84,13 @@ def score(text: float | None, found: float, bits: int | None) -> float:
     if bits is not None:
         parts.append(max(0.0, 1 - bits / UNRELATED_BITS))
     return round(min(parts), 4)
+
+
+def unexplained(found: float, ours: Likeness, again: Likeness) -> float:
+    """Give the score of what differs, leaving out text and picture where two replays are as far from each other as from live."""
+    text, bits = ours.text, ours.bits
+    if text is not None and again.text is not None and again.text <= text + ABOUT_TEXT:
+        text = None
+    if bits is not None and again.bits is not None and again.bits >= bits - ABOUT_BITS:
+        bits = None
+    return score(text, found, bits)
