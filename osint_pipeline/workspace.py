@@ -9,7 +9,8 @@ from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.fetch.guard import Guard, read_networks
 from osint_pipeline.logs import logger
 from osint_pipeline.namesake import connection_name, refuse_namesake
-from settings.service import Service, private_folder
+from settings.folders import private_folder
+from settings.service import Service
 from storage.ownership import Claim, Owner
 from storage.spool import Spool
 from storage.warc import OPEN_SUFFIX
