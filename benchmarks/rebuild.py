@@ -27,6 +27,7 @@ from osint_pipeline.workspace import Workspace  # noqa: E402
 from settings.service import load  # noqa: E402
 from spiders.page import Page, Post, PostKind, Verdict  # noqa: E402
 from storage.exchange import Exchange  # noqa: E402
+from storage.scratch import open_scratch  # noqa: E402
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
 WORDS = ["затрыманыя", "суд", "вобшук", "прысуд", "горад", "рана", "вечар", "сведка", "улица", "арышт"]
@@ -128,7 +129,7 @@ def report(given: argparse.Namespace, environ: dict[str, str], home: Path) -> No
     rows = [json.loads(line) for line in out.splitlines()]
     differing = sum(row["differing"] for row in rows)
     counts = ", ".join(f"{row['rows']} {row['table']}" for row in rows if row["rows"])
-    with Workspace(load(environ).service) as workspace, workspace.catalog.scratch() as fresh:
+    with Workspace(load(environ).service) as workspace, open_scratch(workspace.catalog) as fresh:
         from osint_pipeline.rebuild import beside, rebuild
 
         with beside(workspace, fresh) as other:

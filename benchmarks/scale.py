@@ -44,6 +44,7 @@ from settings.service import load  # noqa: E402
 from spiders.page import Media, MediaKind, Page, Post, PostKind, Verdict  # noqa: E402
 from storage.exchange import Exchange  # noqa: E402
 from storage.finding import find  # noqa: E402
+from storage.fingerprints import earlier_fingerprints  # noqa: E402
 from storage.payloads import payload_prefixes  # noqa: E402
 
 SOURCES, HOSTS, PER_RUN, PER_FLUSH, WINDOW = 200, 20, 50, 25, 10_000
@@ -297,7 +298,7 @@ class Table:
         cells += [f"{timed(lambda: measure(catalog)):.0f}", f"{timed(lambda: find(catalog, 'затрыманыя')):.0f}"]
         cells += [f"{timed(lambda: known_view(archive.workspace)):.0f} ({known_view(archive.workspace):,})"]
         cells += [f"{timed(lambda: payload_prefixes(catalog)):.0f}"]
-        cells += [f"{timed(lambda: catalog.earlier_fingerprints('phash')):.0f}"]
+        cells += [f"{timed(lambda: earlier_fingerprints(catalog, 'phash')):.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -290,5 +290,6 @@ def _check_replays(workspace: Workspace, summaries: Sequence[Summary]) -> None:
 
 def _preserved(workspace: Workspace, run: UUID) -> int:
     from storage.rows import WarcState
+    from storage.warc_files import list_warcs
 
-    return len(workspace.catalog.warcs(state=WarcState.PRESERVED, run_id=run))
+    return len(list_warcs(workspace.catalog, state=WarcState.PRESERVED, run_id=run))

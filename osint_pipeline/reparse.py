@@ -21,6 +21,7 @@ from storage.ids import new_id
 from storage.journal import RunEnd
 from storage.loading import load_records
 from storage.rows import Batch, CaptureState, Counters, MediaRow, MediaState, Outcome, PostRow, RunRow, SourceRow
+from storage.runs import begin_run
 from storage.schema import captures, media, post_versions, posts, records, version_captures
 from storage.versions import content_sha256, media_identity
 
@@ -107,7 +108,7 @@ class _Rereading:
         if not write:
             self.done.versions = sum(len(rows) for rows in self._rows_of(changed))
             return
-        self.workspace.catalog.begin_run(run)
+        begin_run(self.workspace.catalog, run)
         with mending(self.workspace, run, self.source) as mended:
             mended.journal.begin()
             for rows in self._rows_of(changed):

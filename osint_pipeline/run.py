@@ -46,7 +46,9 @@ from storage.ids import new_id
 from storage.journal import RunEnd
 from storage.rows import Batch, CaptureKind, CaptureRow, RunRow, SourceRow
 from storage.rows import CaptureState as State
+from storage.runs import begin_run, end_run
 from storage.series import WarcSeries
+from storage.sources import ensure_source
 from storage.validators import Validators
 
 log = logger(__name__)
@@ -101,7 +103,7 @@ class Run:
         self.error: Exception | None = None
         self.channels = ChannelIds()
         self._wanted: dict[UUID, Wanted] = {}
-        stored = workspace.catalog.ensure_source(_source_row(source, self.started_at))
+        stored = ensure_source(workspace.catalog, _source_row(source, self.started_at))
         self.source_id = stored.id
         self.known, self.conditions = self._what_is_known()
         self.walls = self._make_walls()
@@ -161,7 +163,7 @@ class Run:
 
     def _begin(self, row: RunRow) -> None:
         try:
-            self.workspace.catalog.begin_run(row)
+            begin_run(self.workspace.catalog, row)
             self.journal.begin()
         except BaseException:
             with self._noting():
@@ -402,8 +404,14 @@ class Run:
         if self.journal.waits:
             self.journal.tell()
         detail = self._detail_at_end()
-        self.workspace.catalog.end_run(
-            self.id, ended.outcome, ended.counters, ended_at=ended.ended_at, reason=ended.reason, detail=detail
+        end_run(
+            self.workspace.catalog,
+            self.id,
+            ended.outcome,
+            ended.counters,
+            ended_at=ended.ended_at,
+            reason=ended.reason,
+            detail=detail,
         )
 
     def _detail_at_end(self) -> dict[str, Any]:

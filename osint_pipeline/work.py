@@ -24,6 +24,7 @@ from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.catalog import Catalog
 from storage.errors import StorageError
+from storage.scratch import sweep_scratch
 from storage.visits import database_now, forget_visits, put_off, running_since, seconds_to_next, take_over
 
 log = logger(__name__)
@@ -173,7 +174,7 @@ class Worker:
             before = datetime.now(UTC) - timedelta(days=self.service.visits_days)
             while await asyncio.to_thread(forget_visits, catalog, before):
                 pass
-            await asyncio.to_thread(catalog.sweep_scratch)
+            await asyncio.to_thread(sweep_scratch, catalog)
             await app.job_manager.delete_old_jobs(nb_hours=24, include_failed=True, include_cancelled=True)
 
     async def _clock(self, app: procrastinate.App, catalog: Catalog) -> None:

@@ -111,10 +111,11 @@ class Workspace:
     def catalog(self) -> "Catalog":
         if self._catalog is None:
             from storage.catalog import Catalog
+            from storage.rebuilding import rebuilding_since
 
             patience, name = self.service.database_connect_seconds, connection_name(self.service.machine)
             self._catalog = Catalog.open(self.database, connect_seconds=patience, name=name)
-            if not self.rebuilds and (since := self._catalog.rebuilding_since()):
+            if not self.rebuilds and (since := rebuilding_since(self._catalog)):
                 what = f"the catalogue is being made again since {since:%Y-%m-%d %H:%M:%S}Z"
                 advice = "wait for `osint rebuild`; if it was interrupted, run it again: it begins anew"
                 raise UserError(what, advice, Exit.DATABASE)

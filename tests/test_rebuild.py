@@ -21,6 +21,8 @@ from settings.service import load
 from spiders import telegram
 from storage.catalog import Catalog
 from storage.exchange import Exchange
+from storage.scratch import open_scratch
+from storage.warc_files import list_warcs
 from tests.commands import Osint, kill_group
 
 
@@ -117,13 +119,13 @@ def test_a_lost_database_is_made_again_and_finds_the_same(archive: Osint, tmp_pa
 
 
 def test_a_quick_rebuild_calls_nothing_preserved(archive: Osint, tmp_path: Path) -> None:
-    with connect(archive) as workspace, workspace.catalog.scratch() as catalog:
+    with connect(archive) as workspace, open_scratch(workspace.catalog) as catalog:
         from osint_pipeline.rebuild import beside, rebuild
 
         with beside(workspace, catalog) as other:
             done = rebuild(other, read_back=False)
-        assert done.warcs == len(catalog.warcs()) > 5
-        assert {warc.state for warc in catalog.warcs()} == {"uploaded"}
+        assert done.warcs == len(list_warcs(catalog)) > 5
+        assert {warc.state for warc in list_warcs(catalog)} == {"uploaded"}
 
 
 def test_reading_again_changes_nothing_where_the_parsers_are_the_same(archive: Osint) -> None:
@@ -216,7 +218,7 @@ def test_an_archive_of_0_1_0_is_made_again_by_reading_its_captures(tmp_path: Pat
             osint.run("crawl", "--spider", "telegram", "--limit", "2", sites.telegram, code=None)
             before = osint.rows("find", "--kind", "post", "--limit", "1000")
             age(osint.home / "store")
-            with connect(osint) as workspace, workspace.catalog.scratch() as catalog:
+            with connect(osint) as workspace, open_scratch(workspace.catalog) as catalog:
                 from osint_pipeline.rebuild import beside, rebuild
 
                 with beside(workspace, catalog) as other:
