@@ -39,13 +39,13 @@ def capture(run: Run, number: int) -> None:
     text = " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] + str(number % 97) for place in range(120))
     body = f"<html><head><title>{number}</title></head><body><article><p>{text}</p></article></body></html>".encode()
     now = datetime.now(UTC)
-    wanted = run.want(url, "page")
+    wanted = run.captures.want(url, "page")
     request = f"GET /{number} HTTP/1.1\r\nHost: outlet.example\r\n\r\n".encode()
     exchange = Exchange(url=url, method="GET", started_at=now, ended_at=now, request=request, response=HEAD + body)
     ref = run.recorder.exchange(exchange, wanted)
-    run.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
+    run.captures.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
     post = Post(kind=PostKind.ARTICLE, platform="outlet.example", url=url, post_id=url, title=str(number), text=text)
-    run.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
+    run.captures.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
 
 
 def fill(environ: dict[str, str], captures: int, per_run: int) -> None:

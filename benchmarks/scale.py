@@ -153,19 +153,19 @@ class Archive:
         words = words_of(source, page)
         media = (Media(kind=MediaKind.PHOTO, url=f"{url}.bmp"),) if page % 3 == 0 and left > 1 else ()
         body = f"<html><head><title>{page}</title></head><body><article><p>{words}</p></article></body></html>"
-        wanted = run.want(url, "page")
+        wanted = run.captures.want(url, "page")
         ref = run.recorder.exchange(exchange(url, PAGE_HEAD + body.encode()), wanted)
-        run.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
+        run.captures.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
         post = Post(
             kind=PostKind.ARTICLE, platform="outlet", url=url, post_id=url, title=str(page), text=words, media=media
         )
-        run.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
+        run.captures.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
         for one in media:
             address = str(one.url)
-            file = run.want(address, "file", wanted)
+            file = run.captures.want(address, "file", wanted)
             picture = BMP + random.Random(f"{source}/{page}").randbytes(SIDE * SIDE)
             ref = run.recorder.exchange(exchange(address, FILE_HEAD + picture), file)
-            run.answered(file, url=address, status=200, media_type="image/bmp", refs=[ref])
+            run.captures.answered(file, url=address, status=200, media_type="image/bmp", refs=[ref])
         return 1 + len(media)
 
 

@@ -129,7 +129,7 @@ def unvisited(workspace: Workspace, source: Source, warcs: SharedWarcs | None = 
 
     run = Run(workspace, source, warcs=warcs)
     for page in source.pages:
-        run.want(page, "page")
+        run.captures.want(page, "page")
     return run.end(reason=INTERRUPTED)
 
 

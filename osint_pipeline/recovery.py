@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from osint_pipeline.mending import Mending, mending
+from osint_pipeline.process_names import process_start
 from osint_pipeline.registering import register_here
 from osint_pipeline.retrieve import Archive
-from osint_pipeline.run import process_start
 from osint_pipeline.workspace import Workspace
 from osint_pipeline.written import Written, readable
 from storage.batches import commit_batch, missing_records, unclosed_captures

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from osint_pipeline.errors import UserError
 from osint_pipeline.mending import Mending, mending
 from osint_pipeline.posts import page_batch
+from osint_pipeline.process_names import this_process
 from osint_pipeline.rereading import read_again
 from osint_pipeline.retrieve import Archive
-from osint_pipeline.run import this_process
 from osint_pipeline.technical import software
 from osint_pipeline.workspace import Workspace
 from storage.drafts import NOT_MODIFIED_STATUS

@@ -1,7 +1,6 @@
 """A worker: takes jobs from the queue, has hosts visited, turns schedules into visits, frees what dead workers held."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,7 +16,7 @@ from osint_pipeline.errors import Exit
 from osint_pipeline.keeper import Keeper
 from osint_pipeline.logs import logger
 from osint_pipeline.nursery import LOST, Ended, Nursery
-from osint_pipeline.run import process_start
+from osint_pipeline.process_names import this_process
 from osint_pipeline.timetable import tick
 from osint_pipeline.visiting import BUSY, Order
 from osint_pipeline.workspace import Workspace
@@ -59,7 +58,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         service = self.workspace.service
-        self.name = f"{service.machine}:{os.getpid()}:{process_start(os.getpid())}"
+        self.name = this_process(service.machine)
         self.nursery = Nursery(service, self._overdue)
         self._visits = {}
         self.keeper = Keeper(service, self.name, self.concurrency, lambda: self.nursery.hosts, self._outdated)

@@ -107,6 +107,13 @@ class Workspace:
         path = self.spool.open_folder / (warc + OPEN_SUFFIX)
         return path if path.is_file() else None
 
+    def without_folders(self, text: str) -> str:
+        """Take this machine's folders out of what is written into the archive: they may name a person."""
+        folders = {str(self.service.spool), str(self.service.home), str(Path.home())}
+        for folder in sorted(folders, key=len, reverse=True):
+            text = text.replace(folder, "...") if len(folder) > 1 else text
+        return text
+
     @property
     def catalog(self) -> "Catalog":
         if self._catalog is None:

@@ -138,12 +138,12 @@ def record_picture(run: Run, quality: int) -> RecordRef:
         picture.save(out, "JPEG", quality=quality)
         body = out.getvalue()
     url, now = f"{run.source.url}/{quality}.jpg", datetime.now(UTC)
-    wanted = run.want(url, "file")
+    wanted = run.captures.want(url, "file")
     response = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + body
     exchange = Exchange(
         url=url, method="GET", started_at=now, ended_at=now, request=b"GET / HTTP/1.1\r\n\r\n", response=response
     )
     ref = run.recorder.exchange(exchange, wanted)
-    run.answered(wanted, url=url, status=200, media_type="image/jpeg", refs=[ref])
+    run.captures.answered(wanted, url=url, status=200, media_type="image/jpeg", refs=[ref])
     assert ref.type is RecordType.RESPONSE
     return ref

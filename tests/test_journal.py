@@ -54,12 +54,12 @@ def begin(workspace: Workspace, url: str = URL) -> Run:
 def see(run: Run, *texts: str, first: int = 1, media: tuple[Media, ...] = ()) -> UUID:
     """Capture a page whose posts have these texts."""
     body = "\n".join(texts).encode("utf-8", "replace")
-    wanted, now = run.want(URL, "page"), datetime.now(UTC)
+    wanted, now = run.captures.want(URL, "page"), datetime.now(UTC)
     exchange = Exchange(
         url=URL, method="GET", started_at=now, ended_at=now, request=b"GET / HTTP/1.1\r\n\r\n", response=HEAD + body
     )
     ref = run.recorder.exchange(exchange, wanted)
-    run.answered(wanted, url=URL, status=200, media_type="text/html", refs=[ref])
+    run.captures.answered(wanted, url=URL, status=200, media_type="text/html", refs=[ref])
     posts = tuple(
         Post(
             kind=PostKind.POST,
@@ -73,7 +73,7 @@ def see(run: Run, *texts: str, first: int = 1, media: tuple[Media, ...] = ()) ->
         for n, one in enumerate(texts, first)
     )
     gaps = (Gap(first=2, last=first - 1),) if first > 2 else ()
-    run.read(wanted, Page(url=URL, verdict=Verdict.CONTENT, channel="kanal", posts=posts, gaps=gaps), None)
+    run.captures.read(wanted, Page(url=URL, verdict=Verdict.CONTENT, channel="kanal", posts=posts, gaps=gaps), None)
     return wanted
 
 
@@ -98,8 +98,8 @@ def test_what_a_hostile_page_writes_is_told_and_rebuilt(workspace: Workspace) ->
         title="\udfff\ud800",
     )
     see(run, "NUL \x00, \ud83d\ude00 in halves, \ud800 alone", media=(odd,))
-    file = run.want("https://cdn.example/a\x00\ud800.mp4", "file")
-    run.gave_up(file, CaptureState.FAILED, "HTTP/1.1 500 bad\x00reason \ud800")
+    file = run.captures.want("https://cdn.example/a\x00\ud800.mp4", "file")
+    run.captures.gave_up(file, CaptureState.FAILED, "HTTP/1.1 500 bad\x00reason \ud800")
     see(run, "far", first=999_999_999_999_999)
     summary = run.end(reason="stopped \x00 for \ud800 a reason")
     assert summary.tally.gaps > 1 << 40 and summary.error is None
@@ -133,8 +133,8 @@ def test_an_entry_whose_answer_was_lost_is_not_told_again(
     monkeypatch.setattr("osint_pipeline.journal.tell_entry", tell_and_break)
     with pytest.raises(DatabaseUnavailable):
         run.flush()
-    file = run.want("https://cdn.example/1.jpg", "file")
-    run.gave_up(file, CaptureState.FAILED, "gone")
+    file = run.captures.want("https://cdn.example/1.jpg", "file")
+    run.captures.gave_up(file, CaptureState.FAILED, "gone")
     see(run, "second", first=2)
     summary = run.end()
     assert (summary.outcome, summary.error) == ("partial", None)
@@ -276,7 +276,7 @@ def test_what_is_written_is_what_is_told() -> None:
 
 
 def test_recover_leaves_a_living_reparse_alone(workspace: Workspace) -> None:
-    from osint_pipeline.run import this_process
+    from osint_pipeline.process_names import this_process
     from storage.rows import RunRow
 
     source = begin(workspace)

@@ -165,7 +165,7 @@ def read_as_of_old(workspace: Workspace, url: str) -> None:
         body = answer.read()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
     run = Run(workspace, make_sources([url], spider="telegram", render="never", robots="obey", proxy=None)[0])
-    capture = run.want(url, "page")
+    capture = run.captures.want(url, "page")
     now = datetime.now(UTC)
     ref = run.recorder.exchange(
         Exchange(
@@ -173,11 +173,11 @@ def read_as_of_old(workspace: Workspace, url: str) -> None:
         ),
         capture,
     )
-    run.answered(capture, url=url, status=200, media_type="text/html", refs=[ref])
+    run.captures.answered(capture, url=url, status=200, media_type="text/html", refs=[ref])
     page = telegram.parse(body, url)
     lost = replace(next(post for post in page.posts if post.text), text="", extra=(("reader", "old"),))
     posts = tuple(lost if post.post_id == lost.post_id else post for post in page.posts)
-    run.read(capture, replace(page, posts=posts), None)
+    run.captures.read(capture, replace(page, posts=posts), None)
     run.end()
 
 

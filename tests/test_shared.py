@@ -303,7 +303,7 @@ def test_a_turn_under_pressure_tells_only_of_what_is_told(workspace: Workspace) 
     shared = SharedWarcs.open(workspace, "t.me")
     visit(workspace, shared, 1)
     run = begin(workspace, shared, 2)
-    wanted = run.want("https://t.me/s/kanal2", "page")
+    wanted = run.captures.want("https://t.me/s/kanal2", "page")
     see(run, "closed")
     pressure = Backpressure(run, _NoThrottle(), drains=True)  # type: ignore[arg-type]
     pressure.level = Level.FULL
@@ -311,7 +311,7 @@ def test_a_turn_under_pressure_tells_only_of_what_is_told(workspace: Workspace) 
     pressure.keep()
     pressure.keep()
     assert [one.state for one in list_warcs(workspace.catalog)] == [WarcState.OPEN]
-    run.answered(wanted, url="https://t.me/s/kanal2", status=404, media_type=None, refs=[])
+    run.captures.answered(wanted, url="https://t.me/s/kanal2", status=404, media_type=None, refs=[])
     pressure.keep()
     assert [one.state for one in list_warcs(workspace.catalog)].count(WarcState.SEALED) >= 1
     run.end()
