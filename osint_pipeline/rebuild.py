@@ -270,7 +270,7 @@ class _Rebuilding:
                 )
                 self.done.captures_read_again += 1
             end = what_there_is(self.workspace, run.id, "made again from WARCs without a journal (0.1.0)")
-            end_run(self.catalog, run.id, end.outcome, end.counters, ended_at=end.ended_at, reason=end.reason)
+            end_run(self.catalog, run.id, end)
 
     def _first_info(self, warc: _Warc) -> dict[str, str]:
         return next((stored_info(self.store, ref, warc.key) for ref in islice(warc.manifest.records(), 1)), {})

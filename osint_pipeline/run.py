@@ -271,16 +271,7 @@ class Run:
         """End the run in the catalogue: by the journal's entry, or without one where nothing can be written any more."""
         if self.journal.waits:
             self.journal.tell()
-        detail = self._detail_at_end()
-        end_run(
-            self.workspace.catalog,
-            self.id,
-            ended.outcome,
-            ended.counters,
-            ended_at=ended.ended_at,
-            reason=ended.reason,
-            detail=detail,
-        )
+        end_run(self.workspace.catalog, self.id, ended, detail=self._detail_at_end())
 
     def _detail_at_end(self) -> dict[str, Any]:
         told = {**self.detail, "edited": self.tally.edited}

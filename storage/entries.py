@@ -11,6 +11,7 @@ from storage.catalog import Catalog
 from storage.copying import storable_values
 from storage.journal import Entry, EntryKind
 from storage.rows import Batch, Committed, RunRow, SourceRow
+from storage.runs import end_values
 from storage.schema import journal, runs, sources
 from storage.sources import free_slug
 
@@ -107,6 +108,5 @@ def _of_its_source(connection: Connection, entry: Entry) -> Batch:
 
 def _end(connection: Connection, entry: Entry) -> None:
     assert entry.end and entry.run_row
-    values = {**asdict(entry.end.counters), "outcome": entry.end.outcome, "ended_at": entry.end.ended_at}
-    values |= {"reason": entry.end.reason, "detail": dict(entry.run_row.detail), "process": None}
-    connection.execute(update(runs).where(runs.c.id == entry.run).values(storable_values(values)))
+    values = end_values(entry.end, entry.run_row.detail)
+    connection.execute(update(runs).where(runs.c.id == entry.run).values(values))

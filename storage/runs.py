@@ -35,23 +35,24 @@ def begin_run(catalog: Catalog, row: RunRow) -> None:
 def end_run(
     catalog: Catalog,
     run_id: UUID,
-    outcome: Outcome,
-    counters: Counters,
+    end: RunEnd,
     *,
-    ended_at: datetime,
     attempt: int | None = None,
-    reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> bool:
     """End a run; False if it has been ended already, or its attempt is another than the one given."""
-    values = {**asdict(counters), "outcome": outcome, "ended_at": ended_at, "reason": reason, "process": None}
-    if detail is not None:
-        values["detail"] = dict(detail)
-    ended = update(runs).where(runs.c.id == run_id, runs.c.ended_at.is_(None)).values(storable_values(values))
+    ended = update(runs).where(runs.c.id == run_id, runs.c.ended_at.is_(None)).values(end_values(end, detail))
     if attempt is not None:
         ended = ended.where(runs.c.attempt == attempt)
     with catalog.begin() as connection:
         return connection.execute(ended).rowcount == 1
+
+
+def end_values(end: RunEnd, detail: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Give the columns of a run that ended so; `detail` stays as it is where none is given."""
+    values = {**asdict(end.counters), "outcome": end.outcome, "ended_at": end.ended_at, "reason": end.reason}
+    values |= {"process": None} | ({} if detail is None else {"detail": dict(detail)})
+    return storable_values(values)
 
 
 def unfinished_runs(catalog: Catalog) -> list[UnfinishedRun]:

@@ -17,6 +17,7 @@ from storage.events import add_event
 from storage.exchange import RecordRef, RecordType, Truncated
 from storage.fingerprints import earlier_fingerprints
 from storage.ids import new_id
+from storage.journal import RunEnd
 from storage.payloads import find_originals
 from storage.rows import (
     Batch,
@@ -303,10 +304,10 @@ def test_a_source_is_made_once_and_its_slug_is_its_own(catalog, source):
 def test_a_run_is_ended_once_and_only_by_its_own_attempt(catalog, run):
     assert [(one.id, one.process) for one in unfinished_runs(catalog)] == [(run.id, "1@host")]
     counters = Counters(wanted=3, captured=2, failed=1, similar=4, bytes=6 << 30)
-    end = {"ended_at": NOON + timedelta(hours=1), "reason": "1 failed"}
-    assert not end_run(catalog, run.id, Outcome.COMPLETE, counters, attempt=2, **end)
-    assert end_run(catalog, run.id, Outcome.PARTIAL, counters, attempt=1, detail={"hosts": ["t.me"]}, **end)
-    assert not end_run(catalog, run.id, Outcome.FAILED, Counters(), **end)
+    end = RunEnd(outcome=Outcome.PARTIAL, counters=counters, ended_at=NOON + timedelta(hours=1), reason="1 failed")
+    assert not end_run(catalog, run.id, replace(end, outcome=Outcome.COMPLETE), attempt=2)
+    assert end_run(catalog, run.id, end, attempt=1, detail={"hosts": ["t.me"]})
+    assert not end_run(catalog, run.id, replace(end, outcome=Outcome.FAILED, counters=Counters()))
     assert unfinished_runs(catalog) == []
     [row] = rows(catalog, runs)
     assert (row.outcome, row.captured, row.similar, row.bytes) == ("partial", 2, 4, 6 << 30)

@@ -13,6 +13,7 @@ from storage.catalog import Catalog
 from storage.exchange import RecordType
 from storage.finding import find, list_runs, one_run, records_of, show, versions_of
 from storage.ids import new_id
+from storage.journal import RunEnd
 from storage.rows import (
     Batch,
     CaptureKind,
@@ -252,7 +253,8 @@ def test_a_run_is_shown_with_its_counts_and_its_warcs(catalog, run):
     warc_preserved(catalog, "a", at=NOON)
     later = RunRow(source_id=run.source_id, started_at=NOON + timedelta(days=1))
     begin_run(catalog, later)
-    end_run(catalog, run.id, Outcome.COMPLETE, Counters(wanted=2, captured=2, bytes=7), ended_at=NOON)
+    counters = Counters(wanted=2, captured=2, bytes=7)
+    end_run(catalog, run.id, RunEnd(outcome=Outcome.COMPLETE, counters=counters, ended_at=NOON))
     assert [one.run for one in list_runs(catalog)] == [later.id, run.id]
     assert [one.run for one in list_runs(catalog, limit=1, source="kanal")] == [later.id]
     summary = one_run(catalog, run.id)
