@@ -29,7 +29,10 @@ from storage.embedded_store import EmbeddedStore
 from storage.exchange import Exchange
 from storage.ids import new_id
 from storage.manifest import SealedWarc
+from storage.runs import begin_run
+from storage.sources import ensure_source
 from storage.warc import OpenWarc
+from storage.warc_files import list_warcs
 
 ROOT = Path(__file__).parent.parent
 BUCKET = "osint"
@@ -76,11 +79,11 @@ def fill(home: Path, sizes: dict[str, int]) -> None:
     answers = exchanges(random.Random(7), films=len(sizes) == 1)
     with workspace(home) as opened:
         now = datetime.now(UTC)
-        source = opened.catalog.ensure_source(
-            SourceRow(slug="bench", url="https://example.org/", spider="page", created_at=now)
+        source = ensure_source(
+            opened.catalog, SourceRow(slug="bench", url="https://example.org/", spider="page", created_at=now)
         )
         run = new_id()
-        opened.catalog.begin_run(RunRow(id=run, source_id=source.id, started_at=now))
+        begin_run(opened.catalog, RunRow(id=run, source_id=source.id, started_at=now))
         for name, least_bytes in sizes.items():
             register_sealed(opened.catalog, make(opened.spool.sealed_folder, name, least_bytes, answers), run)
 
@@ -325,7 +328,7 @@ def compare(title: str, contenders: dict[str, Callable[[], dict[str, float]]], r
 def ranges(home: Path, rounds: int) -> None:
     """Read records of the largest WARC from the store, in which alone it is now."""
     with workspace(home) as opened:
-        (row,) = opened.catalog.warcs()
+        (row,) = list_warcs(opened.catalog)
         sealed = opened.local_copy(row.name)
         assert sealed
         from storage.manifest import sealed_from

@@ -27,6 +27,7 @@ from osint_pipeline.workspace import Workspace  # noqa: E402
 from settings.service import load  # noqa: E402
 from spiders.page import Page, Post, PostKind, Verdict  # noqa: E402
 from storage.exchange import Exchange  # noqa: E402
+from storage.scratch import open_scratch  # noqa: E402
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
 WORDS = ["затрыманыя", "суд", "вобшук", "прысуд", "горад", "рана", "вечар", "сведка", "улица", "арышт"]
@@ -38,13 +39,13 @@ def capture(run: Run, number: int) -> None:
     text = " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] + str(number % 97) for place in range(120))
     body = f"<html><head><title>{number}</title></head><body><article><p>{text}</p></article></body></html>".encode()
     now = datetime.now(UTC)
-    wanted = run.want(url, "page")
+    wanted = run.captures.want(url, "page")
     request = f"GET /{number} HTTP/1.1\r\nHost: outlet.example\r\n\r\n".encode()
     exchange = Exchange(url=url, method="GET", started_at=now, ended_at=now, request=request, response=HEAD + body)
     ref = run.recorder.exchange(exchange, wanted)
-    run.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
+    run.captures.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
     post = Post(kind=PostKind.ARTICLE, platform="outlet.example", url=url, post_id=url, title=str(number), text=text)
-    run.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
+    run.captures.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
 
 
 def fill(environ: dict[str, str], captures: int, per_run: int) -> None:
@@ -128,7 +129,7 @@ def report(given: argparse.Namespace, environ: dict[str, str], home: Path) -> No
     rows = [json.loads(line) for line in out.splitlines()]
     differing = sum(row["differing"] for row in rows)
     counts = ", ".join(f"{row['rows']} {row['table']}" for row in rows if row["rows"])
-    with Workspace(load(environ).service) as workspace, workspace.catalog.scratch() as fresh:
+    with Workspace(load(environ).service) as workspace, open_scratch(workspace.catalog) as fresh:
         from osint_pipeline.rebuild import beside, rebuild
 
         with beside(workspace, fresh) as other:

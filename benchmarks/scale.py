@@ -44,6 +44,7 @@ from settings.service import load  # noqa: E402
 from spiders.page import Media, MediaKind, Page, Post, PostKind, Verdict  # noqa: E402
 from storage.exchange import Exchange  # noqa: E402
 from storage.finding import find  # noqa: E402
+from storage.fingerprints import earlier_fingerprints  # noqa: E402
 from storage.payloads import payload_prefixes  # noqa: E402
 
 SOURCES, HOSTS, PER_RUN, PER_FLUSH, WINDOW = 200, 20, 50, 25, 10_000
@@ -152,19 +153,19 @@ class Archive:
         words = words_of(source, page)
         media = (Media(kind=MediaKind.PHOTO, url=f"{url}.bmp"),) if page % 3 == 0 and left > 1 else ()
         body = f"<html><head><title>{page}</title></head><body><article><p>{words}</p></article></body></html>"
-        wanted = run.want(url, "page")
+        wanted = run.captures.want(url, "page")
         ref = run.recorder.exchange(exchange(url, PAGE_HEAD + body.encode()), wanted)
-        run.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
+        run.captures.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
         post = Post(
             kind=PostKind.ARTICLE, platform="outlet", url=url, post_id=url, title=str(page), text=words, media=media
         )
-        run.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
+        run.captures.read(wanted, Page(url=url, verdict=Verdict.CONTENT, posts=(post,)), None)
         for one in media:
             address = str(one.url)
-            file = run.want(address, "file", wanted)
+            file = run.captures.want(address, "file", wanted)
             picture = BMP + random.Random(f"{source}/{page}").randbytes(SIDE * SIDE)
             ref = run.recorder.exchange(exchange(address, FILE_HEAD + picture), file)
-            run.answered(file, url=address, status=200, media_type="image/bmp", refs=[ref])
+            run.captures.answered(file, url=address, status=200, media_type="image/bmp", refs=[ref])
         return 1 + len(media)
 
 
@@ -297,7 +298,7 @@ class Table:
         cells += [f"{timed(lambda: measure(catalog)):.0f}", f"{timed(lambda: find(catalog, 'затрыманыя')):.0f}"]
         cells += [f"{timed(lambda: known_view(archive.workspace)):.0f} ({known_view(archive.workspace):,})"]
         cells += [f"{timed(lambda: payload_prefixes(catalog)):.0f}"]
-        cells += [f"{timed(lambda: catalog.earlier_fingerprints('phash')):.0f}"]
+        cells += [f"{timed(lambda: earlier_fingerprints(catalog, 'phash')):.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

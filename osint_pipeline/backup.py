@@ -15,6 +15,7 @@ from storage.digest import file_sha256
 from storage.dumping import DumpFacts, dump, find_programs, read_dump, server_major
 from storage.dumping import restore as restore_dump
 from storage.durable import sync_folder, whole_file
+from storage.events import add_event
 
 DIGEST = ".sha256"
 _NAME = re.compile(r"osint-catalogue-([0-9a-f]{8})-(\d{8}T\d{6}Z)\.dump")
@@ -53,7 +54,7 @@ def back_up(
     _make_folder(path.parent)
     made = _write(workspace, path, halt)
     detail = {"size_bytes": made.size_bytes, "server": made.facts.server, "entries": made.facts.entries}
-    workspace.catalog.add_event("backed up", path.name, made.sha256, detail)
+    add_event(workspace.catalog, "backed up", path.name, made.sha256, detail)
     deleted = _delete_older(workspace, path, keep) if keep and out is None else ()
     return Backup(path=path, sha256=made.sha256, size_bytes=made.size_bytes, facts=made.facts, deleted=deleted)
 
@@ -85,7 +86,7 @@ def restore(workspace: Workspace, path: Path) -> Backup:
     found = check(path)
     restore_dump(workspace.database, path)
     detail = {"size_bytes": found.size_bytes, "server": found.facts.server}
-    workspace.catalog.add_event("restored", path.name, found.sha256, detail)
+    add_event(workspace.catalog, "restored", path.name, found.sha256, detail)
     return found
 
 

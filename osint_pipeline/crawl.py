@@ -18,6 +18,7 @@ from scrapy.utils.asyncio import AsyncioLoopingCall
 from twisted.python.failure import Failure
 
 from osint_pipeline.backpressure import Backpressure
+from osint_pipeline.captures import ROBOTS
 from osint_pipeline.conditions import given
 from osint_pipeline.errors import ExitUnusable, for_the_archive
 from osint_pipeline.fetch.failure import FetchFailed
@@ -26,7 +27,7 @@ from osint_pipeline.limits import LIMIT, limits_of
 from osint_pipeline.logs import bind, bound, in_context, logger
 from osint_pipeline.outcome import Summary, Tally
 from osint_pipeline.pressure import Load
-from osint_pipeline.run import ROBOTS, Run
+from osint_pipeline.run import Run
 from osint_pipeline.shared import SharedWarcs
 from osint_pipeline.source import Source, slug_of
 from osint_pipeline.stopping import INTERRUPTED
@@ -157,14 +158,14 @@ class RunExtension:
         if request.meta.get("redirect_times"):
             request.dont_filter = True
         if "osint_capture" not in request.meta:
-            request.meta["osint_capture"] = self.run.want(
+            request.meta["osint_capture"] = self.run.captures.want(
                 request.url, request.meta.get("osint_kind", "page"), request.meta.get("osint_parent")
             )
             request.meta["osint_records"] = []
 
     def dropped(self, request: Request) -> None:
         """A request seen before: not wanted twice."""
-        self.run.unwant(request.meta["osint_capture"])
+        self.run.captures.unwant(request.meta["osint_capture"])
 
     def stumbled(self, failure: Failure, response: Response) -> None:
         """A parser broke: our own fault, said so; what was recorded stays. Without the catalogue nobody knows what to ask for."""
@@ -173,8 +174,10 @@ class RunExtension:
             end_crawl(self.crawler, "cannot_keep")
         with bound(url=response.url, capture=response.meta["osint_capture"]):
             log.error("parser failed on %s: %s", response.url, failure.getErrorMessage())
-        self.run.unread.append(f"{response.url}: {failure.getErrorMessage()}")
-        self.run.gave_up(response.meta["osint_capture"], State.FAILED, f"parser failed: {failure.getErrorMessage()}")
+        self.run.captures.unread.append(f"{response.url}: {failure.getErrorMessage()}")
+        self.run.captures.gave_up(
+            response.meta["osint_capture"], State.FAILED, f"parser failed: {failure.getErrorMessage()}"
+        )
 
     def opened(self) -> None:
         self.loop = AsyncioLoopingCall(self.flush_soon)
@@ -257,7 +260,7 @@ class CaptureMiddleware:
 
     def process_response(self, request: Request, response: Response) -> Response:
         if capture := request.meta.get("osint_capture"):
-            run_of(self.crawler).answered(
+            run_of(self.crawler).captures.answered(
                 capture,
                 url=response.url,
                 status=response.status,
@@ -280,7 +283,7 @@ class CaptureMiddleware:
             state, reason = _judge(exception, request)
             exit = run_of(self.crawler).way.exit
             reason = exit.conceal(reason) if exit else reason
-            run_of(self.crawler).gave_up(capture, state, reason, request.meta["osint_records"])
+            run_of(self.crawler).captures.gave_up(capture, state, reason, request.meta["osint_records"])
 
 
 class ReadingPipeline:
@@ -294,7 +297,9 @@ class ReadingPipeline:
         return cls(crawler)
 
     def process_item(self, item: Reading) -> Reading:
-        run_of(self.crawler).read(item.capture, item.page, item.trouble, will_render=item.will_render, aside=item.aside)
+        run_of(self.crawler).captures.read(
+            item.capture, item.page, item.trouble, will_render=item.will_render, aside=item.aside
+        )
         return item
 
 

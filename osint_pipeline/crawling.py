@@ -129,7 +129,7 @@ def unvisited(workspace: Workspace, source: Source, warcs: SharedWarcs | None = 
 
     run = Run(workspace, source, warcs=warcs)
     for page in source.pages:
-        run.want(page, "page")
+        run.captures.want(page, "page")
     return run.end(reason=INTERRUPTED)
 
 
@@ -290,5 +290,6 @@ def _check_replays(workspace: Workspace, summaries: Sequence[Summary]) -> None:
 
 def _preserved(workspace: Workspace, run: UUID) -> int:
     from storage.rows import WarcState
+    from storage.warc_files import list_warcs
 
-    return len(workspace.catalog.warcs(state=WarcState.PRESERVED, run_id=run))
+    return len(list_warcs(workspace.catalog, state=WarcState.PRESERVED, run_id=run))

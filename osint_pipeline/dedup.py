@@ -12,10 +12,11 @@ from osint_pipeline.decoding import NotDecoded, body_of
 from osint_pipeline.fingerprint import Hashed, NotHashed, neighbours
 from osint_pipeline.outcome import Tally
 from osint_pipeline.pictures import KnownPictures
-from storage.catalog import Catalog, Fingerprints
+from storage.catalog import Catalog
 from storage.errors import DatabaseUnavailable
 from storage.exchange import Exchange, Original, RecordRef, RecordType, Stored
-from storage.payloads import payload_prefixes, records_about
+from storage.fingerprints import Fingerprints
+from storage.payloads import find_originals, payload_prefixes, records_about
 from storage.rows import Batch, FingerprintRow, SimilarRow
 
 QUEUE_PICTURES = 64
@@ -45,7 +46,7 @@ class KnownPayloads:
         if not self._may_be_there(int(payload_sha256[:16], 16)):
             return None
         try:
-            original = self.catalog.originals([payload_sha256]).get(payload_sha256)
+            original = find_originals(self.catalog, [payload_sha256]).get(payload_sha256)
             if original is None or not self._stands(original.record_id):
                 return None  # a revisit must not lead to bytes that are damaged or gone
         except DatabaseUnavailable:

@@ -14,7 +14,9 @@ from typing import Any
 from osint_pipeline.encryption import how_encrypted
 from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.workspace import Workspace
-from settings.service import Service, SettingError, variable
+from settings.errors import SettingError
+from settings.service import Service
+from settings.variables import variable
 from storage.errors import StoreUnavailable
 from storage.guarantee import Guarantee, Verdict
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from storage.batches import stored_media
 from storage.catalog import Catalog
+from storage.entries import next_place, tell_entry, told_entries
 from storage.ids import new_id
 from storage.journal import Entry, EntryKind, RunEnd, as_written, encode
 from storage.rows import Batch, Committed, RunRow, SourceRow
@@ -54,7 +56,7 @@ class Journal:
             self._write(EntryKind.REPLAY, replays=record_id)
             place = self._waiting[-1].entry.place
             self.tell()
-            return self.catalog.tell(entry, record_id, place=place)
+            return tell_entry(self.catalog, entry, record_id, place=place)
 
     def reread(self, batch: Batch) -> Committed | None:
         """Write and tell a batch of posts read again."""
@@ -81,28 +83,26 @@ class Journal:
             first = self._waiting[0]
             place = self._place_again(first) if first.tried and first.entry.batch else None
             first.tried = True
-            committed = self.catalog.tell(first.entry, first.record_id, place=place)
+            committed = tell_entry(self.catalog, first.entry, first.record_id, place=place)
             self._waiting.remove(first)
         return committed
 
     def told_before(self, batch: Batch) -> Committed:
         """Say what a batch came to whose telling took effect while the answer was lost: its files are as they were given."""
-        return self.catalog.stored_media(batch)
+        return stored_media(self.catalog, batch)
 
     def _place_again(self, late: _Waiting) -> int | None:
         """Write that an entry is told now; None where it had been told, and the answer was lost."""
-        if late.record_id in self.catalog.told(self.run.id):
+        if late.record_id in told_entries(self.catalog, self.run.id):
             return None
-        replayed = Entry(
-            kind=EntryKind.REPLAY, run=self.run.id, place=self.catalog.next_place(), replays=late.record_id
-        )
+        replayed = Entry(kind=EntryKind.REPLAY, run=self.run.id, place=next_place(self.catalog), replays=late.record_id)
         record_id = new_id()
         self._append(replayed, record_id)
-        self.catalog.tell(replayed, record_id)
+        tell_entry(self.catalog, replayed, record_id)
         return replayed.place
 
     def _write(self, kind: EntryKind, **told: Any) -> None:
-        entry = Entry(kind=kind, run=self.run.id, place=self.catalog.next_place(), **told)
+        entry = Entry(kind=kind, run=self.run.id, place=next_place(self.catalog), **told)
         record_id = new_id()
         self._waiting.append(_Waiting(self._append(entry, record_id), record_id))
 

@@ -4,7 +4,8 @@ import threading
 import time
 
 from osint_pipeline.fingerprint import Fingerprints as Hasher
-from storage.catalog import Catalog, Fingerprints
+from storage.catalog import Catalog
+from storage.fingerprints import Fingerprints, earlier_fingerprints
 from storage.ids import first_id
 
 OVERLAP_SECONDS = (
@@ -28,7 +29,7 @@ class KnownPictures:
         """Give the hashes that the catalogue has by now."""
         with self._lock:
             now, since = time.time(), first_id(max(0.0, self._read_at - OVERLAP_SECONDS))
-            fresh = self.catalog.earlier_fingerprints("phash", since=since)
+            fresh = earlier_fingerprints(self.catalog, "phash", since=since)
             self._found = self._found.replaced(since, fresh) if self._found else fresh
             self._read_at = now
             return self._found

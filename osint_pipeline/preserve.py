@@ -18,11 +18,13 @@ from osint_pipeline.workspace import Workspace
 from storage.check import Result, check_warc
 from storage.digest import file_sha256
 from storage.errors import StorageError, StoreDiffers
+from storage.events import add_event
 from storage.finding import list_events
 from storage.names import series_of, shared_host
 from storage.objects import FileDiffers, ObjectStore, Stored
 from storage.rows import WarcRow, WarcState
 from storage.schema import runs, sources
+from storage.warc_files import list_warcs, warc_preserved, warcs_elsewhere
 
 Progress = Callable[[str, int, int], None]
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -79,10 +81,10 @@ def upload(workspace: Workspace, *, progress: Progress | None = None) -> Generat
 
 
 def _upload(workspace: Workspace, progress: Progress | None) -> Iterator[Preserved]:
-    others = workspace.catalog.elsewhere(workspace.service.machine)
+    others = warcs_elsewhere(workspace.catalog, workspace.service.machine)
     sealed = [
         one
-        for one in workspace.catalog.warcs(state=WarcState.SEALED)
+        for one in list_warcs(workspace.catalog, state=WarcState.SEALED)
         if one.name not in others or workspace.local_copy(one.name)
     ]
     waiting = sorted(sealed, key=lambda one: (one.sealed_at or _NEVER, one.name))
@@ -114,7 +116,7 @@ def preserve(workspace: Workspace, warc: WarcRow) -> Preserved:
     """
     key = key_of(warc, _slug(workspace, warc))
     with _mine(workspace, warc) as path:
-        (warc,) = workspace.catalog.warcs(names=[warc.name])
+        (warc,) = list_warcs(workspace.catalog, names=[warc.name])
         if warc.state is WarcState.PRESERVED:  # another upload did it meanwhile
             return Preserved(name=warc.name, run=warc.run_id, key=warc.key or key, size_bytes=warc.size_bytes or 0)
         if path is None:
@@ -207,9 +209,14 @@ def _preserved(workspace: Workspace, warc: WarcRow, key: str, stored: Stored, ma
     detail = {"key": key, "version": stored.version_id, "durable": workspace.store.preserves_durably}
     if path := workspace.local_copy(warc.name):
         detail["linked"] = workspace.share(path, key)
-    workspace.catalog.add_event("preserved", warc.name, warc.sha256, detail)
-    workspace.catalog.warc_preserved(
-        warc.name, at=datetime.now(UTC), key=key, version_id=stored.version_id, manifest_sha256=manifest_sha256
+    add_event(workspace.catalog, "preserved", warc.name, warc.sha256, detail)
+    warc_preserved(
+        workspace.catalog,
+        warc.name,
+        at=datetime.now(UTC),
+        key=key,
+        version_id=stored.version_id,
+        manifest_sha256=manifest_sha256,
     )
     return Preserved(name=warc.name, run=warc.run_id, key=key, size_bytes=stored.size_bytes)
 
@@ -252,4 +259,4 @@ def _tell_once(
     """Write an event, unless the last one of this WARC says the same: each `osint upload` finds it again."""
     told = list_events(workspace.catalog, subject=warc.name)
     if not told or (told[-1].kind, told[-1].sha256, dict(told[-1].detail)) != (kind, sha256, detail):
-        workspace.catalog.add_event(kind, warc.name, sha256, detail)
+        add_event(workspace.catalog, kind, warc.name, sha256, detail)

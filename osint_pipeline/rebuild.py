@@ -21,18 +21,24 @@ from osint_pipeline.retrieve import Archive
 from osint_pipeline.state import newest_state, restore
 from osint_pipeline.workspace import Workspace
 from osint_pipeline.written import stored_info, stored_runs
+from storage.batches import commit_batch, unclosed_captures
 from storage.catalog import Catalog
 from storage.chapters import by_run
+from storage.entries import skip_places, tell_entry
 from storage.errors import DamagedWarc, StorageError
+from storage.events import add_event
 from storage.exchange import RecordRef, RecordType
 from storage.journal import Entry, EntryKind, NoEntry, decode, is_journal, told_by
 from storage.loading import load_records
 from storage.manifest import MANIFEST_SUFFIX, WARC_SUFFIX, Manifest, read_manifest
 from storage.objects import Found, ObjectMissing, RangeShort
+from storage.rebuilding import begin_rebuilding, end_rebuilding, is_empty, rebuilding_since
 from storage.records import open_warc, read_record
 from storage.refs import ref_of
 from storage.rows import Batch, RecordRow, WarcRow, WarcState, WrittenBy
+from storage.runs import begun_run, end_run
 from storage.schema import records
+from storage.warc_files import warc_found
 
 PREFIX = "v1/warc/"
 _ROWS_AT_ONCE, _AHEAD = 2000, 16
@@ -92,21 +98,21 @@ def rebuild(
     with ExitStack() as stack:
         if lock:  # against another rebuild, and a recovery
             stack.enter_context(catalog.alone(ALONE))
-        if catalog.rebuilding_since() is None and not catalog.is_empty():
+        if rebuilding_since(catalog) is None and not is_empty(catalog):
             raise UserError(
                 "the catalogue is not empty",
                 "name an empty database in OSINT_DATABASE_URL, or use `osint rebuild --check`",
             )
-        catalog.begin_rebuilding()
+        begin_rebuilding(catalog)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=workspace.folder)))
         work = _Rebuilding(workspace, read_back, scratch, progress or _silent)
         work.sources()  # first: a run finds its source by these ids
         work.warcs()
         work.journal()
         work.before_the_journal()
-        catalog.end_rebuilding()
+        end_rebuilding(catalog)
     facts = {"warcs": work.done.warcs, "records": work.done.records, "entries": work.done.entries}
-    catalog.add_event("rebuilt", workspace.service.s3_bucket, None, facts)
+    add_event(catalog, "rebuilt", workspace.service.s3_bucket, None, facts)
     return work.done
 
 
@@ -182,10 +188,10 @@ class _Rebuilding:
                 for ref, run in some
                 if ref.type is not RecordType.WARCINFO and not is_journal(ref)
             )
-            self.catalog.commit(Batch(records=batch))
+            commit_batch(self.catalog, Batch(records=batch))
             rows += len(batch)
         state = WarcState.PRESERVED if self.read_back else WarcState.UPLOADED
-        self.catalog.warc_found(_warc_row(warc, state), tuple(warc.runs.values()))
+        warc_found(self.catalog, _warc_row(warc, state), tuple(warc.runs.values()))
         self.done.warcs, self.done.records = self.done.warcs + 1, self.done.records + rows
         if journal:
             warc.manifest.path.unlink()
@@ -217,12 +223,12 @@ class _Rebuilding:
             if entry is None:
                 continue
             try:
-                self.catalog.tell(entry, told.ref.record_id, place=late.get(told.ref.record_id))
+                tell_entry(self.catalog, entry, told.ref.record_id, place=late.get(told.ref.record_id))
                 self.done.entries += 1
             except DBAPIError as error:  # what it refers to was lost: the others must not be lost with it
                 self.done.troubles.append(f"{told.key} at byte {told.ref.offset_bytes}: {_short(error)}")
         if ordered:
-            self.catalog.skip_places(max(told.place for told in ordered))
+            skip_places(self.catalog, max(told.place for told in ordered))
 
     def _entries(self, wanted: list[_Told]) -> Iterator[tuple[_Told, Entry | None]]:
         """Read entries from the store, several ahead; None for one that is not as its manifest says."""
@@ -249,21 +255,22 @@ class _Rebuilding:
         archive = Archive(self.workspace)
         for number, warc in enumerate(self.without_journal):
             self.progress("WARCs without a journal", number, len(self.without_journal))
-            begun = self.catalog.begun_run(warc.run)
+            begun = begun_run(self.catalog, warc.run)
             if begun is None:
                 run, source = run_of_info(warc.run, self._first_info(warc), _when(warc.manifest))
                 run, source = begin_lost_run(self.catalog, run, source)
             else:
                 run, source = begun
-            for capture in self.catalog.unclosed_captures(run.id):
+            for capture in unclosed_captures(self.catalog, run.id):
                 with self.catalog.begin() as connection:
                     refs = load_records(connection, records.c.capture_id == capture)
-                self.catalog.commit(
-                    capture_again(archive, refs, id_=capture, run=run.id, source=source.id, spider=source.spider)
+                commit_batch(
+                    self.catalog,
+                    capture_again(archive, refs, id_=capture, run=run.id, source=source.id, spider=source.spider),
                 )
                 self.done.captures_read_again += 1
             end = what_there_is(self.workspace, run.id, "made again from WARCs without a journal (0.1.0)")
-            self.catalog.end_run(run.id, end.outcome, end.counters, ended_at=end.ended_at, reason=end.reason)
+            end_run(self.catalog, run.id, end)
 
     def _first_info(self, warc: _Warc) -> dict[str, str]:
         return next((stored_info(self.store, ref, warc.key) for ref in islice(warc.manifest.records(), 1)), {})

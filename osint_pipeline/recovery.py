@@ -11,20 +11,27 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from osint_pipeline.mending import Mending, mending
+from osint_pipeline.process_names import process_start
 from osint_pipeline.registering import register_here
 from osint_pipeline.retrieve import Archive
-from osint_pipeline.run import process_start
 from osint_pipeline.workspace import Workspace
 from osint_pipeline.written import Written, readable
-from storage.catalog import Catalog, UnfinishedRun
+from storage.batches import commit_batch, missing_records, unclosed_captures
+from storage.catalog import Catalog
+from storage.entries import end_is_told, ends_untold, told_entries
 from storage.errors import DamagedWarc
+from storage.events import add_event
 from storage.exchange import RecordRef, RecordType
 from storage.journal import EntryKind, NoEntry, RunEnd, is_journal, told_by
 from storage.loading import records_by_capture
 from storage.manifest import SealedWarc
 from storage.rows import Batch, CaptureState, Counters, Outcome, RecordRow, RunRow, SourceRow, WarcState
+from storage.runs import UnfinishedRun, begin_run, begun_run, run_end, unfinished_runs
 from storage.schema import captures, media, records, version_captures
+from storage.scratch import sweep_scratch
+from storage.sources import ensure_source
 from storage.spool import Recovered
+from storage.warc_files import list_warcs
 
 RECOVERED = "recovered"
 ALONE = 7421003  # the advisory lock that lets one recovery work at a time
@@ -53,7 +60,7 @@ def recover(workspace: Workspace) -> Iterator[Mended]:
         count += 1
         yield one
     if count:
-        workspace.catalog.add_event(RECOVERED, workspace.service.machine, None, {"mended": count})
+        add_event(workspace.catalog, RECOVERED, workspace.service.machine, None, {"mended": count})
 
 
 def _recover(workspace: Workspace) -> Iterator[Mended]:
@@ -65,13 +72,13 @@ def _recover(workspace: Workspace) -> Iterator[Mended]:
         )
     if left := workspace.tidy_store():
         yield Mended(name="store", sentence=f"{left} half-written files of uploads that were cut off, removed")
-    for name in workspace.catalog.sweep_scratch():
+    for name in sweep_scratch(workspace.catalog):
         yield Mended(name=name, sentence="was made beside the catalogue by a process that is gone; dropped")
     with workspace.catalog.alone(ALONE):
         yield from _tell_of_warcs(workspace)
-        for run_id in workspace.catalog.ends_untold():
+        for run_id in ends_untold(workspace.catalog):
             _write_end_of(workspace, run_id)
-        for run in workspace.catalog.unfinished_runs():
+        for run in unfinished_runs(workspace.catalog):
             if not _alive(workspace, run) or (_of_another_machine(workspace, run) and _wrote_here(workspace, run.id)):
                 _end(workspace, run.id)
                 yield Mended(name=f"run {run.id}", sentence="its process is gone; ended with what it had captured")
@@ -79,7 +86,7 @@ def _recover(workspace: Workspace) -> Iterator[Mended]:
 
 def _tell_of_warcs(workspace: Workspace) -> Iterator[Mended]:
     """Tell the catalogue of the sealed WARCs that it does not know, and of what each of their runs wrote into them."""
-    known = {warc.name for warc in workspace.catalog.warcs() if warc.state != WarcState.OPEN}
+    known = {warc.name for warc in list_warcs(workspace.catalog) if warc.state != WarcState.OPEN}
     found: list[Written] = []
     for path in workspace.spool.sealed_paths():
         if path.name in known:
@@ -104,14 +111,14 @@ def _tell_of_warcs(workspace: Workspace) -> Iterator[Mended]:
 
 def _seal_again(workspace: Workspace, sealed: SealedWarc) -> None:
     """Tell the catalogue of the manifest that was written anew for a WARC which it knows as sealed."""
-    for warc in workspace.catalog.warcs(names=[sealed.path.name]):
+    for warc in list_warcs(workspace.catalog, names=[sealed.path.name]):
         if warc.state != WarcState.OPEN:
             register_here(workspace, sealed, warc.run_id)
 
 
 def _living(workspace: Workspace) -> set[UUID]:
     """Name the runs that may still write to this spool: it is this machine's alone, so those of its living processes."""
-    runs = workspace.catalog.unfinished_runs()
+    runs = unfinished_runs(workspace.catalog)
     return {run.id for run in runs if _alive(workspace, run) and not _of_another_machine(workspace, run)}
 
 
@@ -120,7 +127,7 @@ def _register(workspace: Workspace, run_id: UUID, found: list[Written], whole: l
 
     What could not be told is answered.
     """
-    run, source = workspace.catalog.begun_run(run_id) or _lost_run(workspace, run_id, found)
+    run, source = begun_run(workspace.catalog, run_id) or _lost_run(workspace, run_id, found)
     with mending(workspace, run, source) as mended:
         replay(workspace, mended, found)
         for one in found:
@@ -128,18 +135,18 @@ def _register(workspace: Workspace, run_id: UUID, found: list[Written], whole: l
         close_captures(workspace, mended)
         for warc in whole:
             register_here(workspace, warc, run_id)
-        ended = workspace.catalog.run_end(run_id)
+        ended = run_end(workspace.catalog, run_id)
         if ended and (ended.reason or "").startswith(RETIRED):  # it was counted without what its machine brings now
             _write_end(mended, replace(what_there_is(workspace, run_id, ended.reason or ""), ended_at=ended.ended_at))
-        elif ended and (mended.wrote or not workspace.catalog.end_is_told(run_id)):
+        elif ended and (mended.wrote or not end_is_told(workspace.catalog, run_id)):
             _write_end(mended, ended)
         return mended.troubles
 
 
 def replay(workspace: Workspace, mended: Mending, found: list[Written]) -> None:
     """Tell the catalogue the journal entries of a run that it has not been told; what it has of the run's end stays."""
-    run, told = mended.run.id, workspace.catalog.told(mended.run.id)
-    ended = workspace.catalog.run_end(run) is not None
+    run, told = mended.run.id, told_entries(workspace.catalog, mended.run.id)
+    ended = run_end(workspace.catalog, run) is not None
     untold = [(ref, one) for one in found for ref in one.entries(run) if ref.record_id not in told]
     for ref, one in sorted(untold, key=_place):
         name = one.warc.path.name
@@ -163,9 +170,9 @@ def tell_of_records(workspace: Workspace, run_id: UUID, refs: Iterator[RecordRef
     """Write the rows of records that the catalogue does not have, some at a time."""
     kept = (ref for ref in refs if ref.type is not RecordType.WARCINFO and not is_journal(ref))
     while some := list(islice(kept, _ROWS_AT_ONCE)):
-        missing = workspace.catalog.missing_records(some)
+        missing = missing_records(workspace.catalog, some)
         rows = tuple(RecordRow(ref=ref, run_id=run_id, capture_id=ref.capture) for ref in missing)
-        workspace.catalog.commit(Batch(records=rows))
+        commit_batch(workspace.catalog, Batch(records=rows))
 
 
 def close_captures(workspace: Workspace, mended: Mending) -> None:
@@ -173,7 +180,7 @@ def close_captures(workspace: Workspace, mended: Mending) -> None:
     from osint_pipeline.rereading import capture_again
 
     archive, run, source = Archive(workspace), mended.run, mended.source
-    unclosed = iter(workspace.catalog.unclosed_captures(run.id))
+    unclosed = iter(unclosed_captures(workspace.catalog, run.id))
     while some := list(islice(unclosed, _CAPTURES_AT_ONCE)):
         with workspace.catalog.begin() as connection:
             by_capture = records_by_capture(connection, some)
@@ -208,9 +215,9 @@ def _lost_run(workspace: Workspace, run_id: UUID, found: list[Written]) -> tuple
 
 def begin_lost_run(catalog: Catalog, run: RunRow, source: SourceRow) -> tuple[RunRow, SourceRow]:
     """Write a run that is told from elsewhere, and its source where the catalogue has none of that spider and URL."""
-    stored = catalog.ensure_source(source)
+    stored = ensure_source(catalog, source)
     run = replace(run, source_id=stored.id, process=None)
-    catalog.begin_run(run)
+    begin_run(catalog, run)
     return run, stored
 
 
@@ -245,27 +252,27 @@ def _of_another_machine(workspace: Workspace, run: UnfinishedRun) -> bool:
 
 def _wrote_here(workspace: Workspace, run_id: UUID) -> bool:
     """Tell whether a run wrote to our spool: then its machine had our name before it had another, and the run is over."""
-    return any(workspace.local_copy(warc.name) for warc in workspace.catalog.warcs(run_id=run_id))
+    return any(workspace.local_copy(warc.name) for warc in list_warcs(workspace.catalog, run_id=run_id))
 
 
 def _end(workspace: Workspace, run_id: UUID) -> None:
     """End a dead run: as its journal says, else with what the catalogue has of it."""
-    begun = workspace.catalog.begun_run(run_id)
+    begun = begun_run(workspace.catalog, run_id)
     assert begun is not None
-    paths = [workspace.local_copy(warc.name) for warc in workspace.catalog.warcs(run_id=run_id)]
+    paths = [workspace.local_copy(warc.name) for warc in list_warcs(workspace.catalog, run_id=run_id)]
     with mending(workspace, *begun) as mended:
         found = readable(path for path in paths if path)
         replay(workspace, mended, found)
         for one in found:  # those that were sealed while the run went on may hold what it had not come to tell
             tell_of_records(workspace, run_id, one.records(run_id))
         close_captures(workspace, mended)
-        if workspace.catalog.run_end(run_id) is None:
+        if run_end(workspace.catalog, run_id) is None:
             _write_end(mended, what_there_is(workspace, run_id))
 
 
 def end_retired(workspace: Workspace, run_id: UUID, why: str) -> None:
     """End a run whose machine is gone with what the catalogue has of it; what only that machine could read is left open."""
-    begun = workspace.catalog.begun_run(run_id)
+    begun = begun_run(workspace.catalog, run_id)
     assert begun is not None
     with mending(workspace, *begun) as mended:
         _write_end(mended, what_there_is(workspace, run_id, RETIRED + why))
@@ -273,7 +280,7 @@ def end_retired(workspace: Workspace, run_id: UUID, why: str) -> None:
 
 def _write_end_of(workspace: Workspace, run_id: UUID) -> None:
     """Write the end of a run that the catalogue knows and the archive does not."""
-    begun, ended = workspace.catalog.begun_run(run_id), workspace.catalog.run_end(run_id)
+    begun, ended = begun_run(workspace.catalog, run_id), run_end(workspace.catalog, run_id)
     if begun and ended:
         with mending(workspace, *begun) as mended:
             _write_end(mended, ended)
@@ -284,7 +291,7 @@ def _short(error: BaseException) -> str:
 
 
 def _write_end(mended: Mending, ended: RunEnd) -> None:
-    begun = mended.workspace.catalog.begun_run(mended.run.id)
+    begun = begun_run(mended.workspace.catalog, mended.run.id)
     assert begun is not None
     mended.journal.end(ended, dict(begun[0].detail))
     mended.journal.tell()

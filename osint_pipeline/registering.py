@@ -10,6 +10,7 @@ from storage.catalog import Catalog
 from storage.manifest import SealedWarc
 from storage.rows import WarcState, WrittenBy
 from storage.series import Section, WarcSeries
+from storage.warc_files import warc_sealed
 
 
 class RunWarcs(Protocol):
@@ -93,7 +94,8 @@ def register_sealed(
     `run_id` is its run where its manifest names none.
     """
     runs = warc.runs or (WrittenBy(run_id),)
-    catalog.warc_sealed(
+    warc_sealed(
+        catalog,
         warc.path.name,
         run_id=runs[0].run,
         path=str(warc.path),

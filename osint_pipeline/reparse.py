@@ -10,9 +10,9 @@ from sqlalchemy import select
 from osint_pipeline.errors import UserError
 from osint_pipeline.mending import Mending, mending
 from osint_pipeline.posts import page_batch
+from osint_pipeline.process_names import this_process
 from osint_pipeline.rereading import read_again
 from osint_pipeline.retrieve import Archive
-from osint_pipeline.run import this_process
 from osint_pipeline.technical import software
 from osint_pipeline.workspace import Workspace
 from storage.drafts import NOT_MODIFIED_STATUS
@@ -21,6 +21,7 @@ from storage.ids import new_id
 from storage.journal import RunEnd
 from storage.loading import load_records
 from storage.rows import Batch, CaptureState, Counters, MediaRow, MediaState, Outcome, PostRow, RunRow, SourceRow
+from storage.runs import begin_run
 from storage.schema import captures, media, post_versions, posts, records, version_captures
 from storage.versions import content_sha256, media_identity
 
@@ -107,7 +108,7 @@ class _Rereading:
         if not write:
             self.done.versions = sum(len(rows) for rows in self._rows_of(changed))
             return
-        self.workspace.catalog.begin_run(run)
+        begin_run(self.workspace.catalog, run)
         with mending(self.workspace, run, self.source) as mended:
             mended.journal.begin()
             for rows in self._rows_of(changed):

@@ -10,9 +10,11 @@ from sqlalchemy import select
 from osint_pipeline.preserve import cdxj_path, manifest_path
 from osint_pipeline.workspace import Workspace
 from storage.digest import file_sha256
+from storage.events import add_event
 from storage.objects import ObjectMissing
 from storage.rows import EventRow, WarcRow, WarcState
 from storage.schema import events
+from storage.warc_files import list_warcs, warc_preserved
 
 RELEASED = "released"  # the event before a local copy is deleted
 
@@ -45,7 +47,7 @@ def clean(workspace: Workspace, *, hours: float | None = None, dry_run: bool = F
     if hours is None:
         return
     before = datetime.now(UTC) - timedelta(hours=hours)
-    for warc in workspace.catalog.warcs(state=WarcState.PRESERVED):
+    for warc in list_warcs(workspace.catalog, state=WarcState.PRESERVED):
         if warc.path is None or warc.preserved_at is None or warc.preserved_at > before:
             continue
         if workspace.local_copy(warc.name) is None:
@@ -62,7 +64,7 @@ def _one(workspace: Workspace, warc: WarcRow, *, dry_run: bool) -> Cleaned:
     if why is None and not dry_run:
         if _last_event(workspace, warc, RELEASED) is None:
             detail = {"key": warc.key, "version": warc.version_id, "path": warc.path}
-            workspace.catalog.add_event(RELEASED, warc.name, warc.sha256, detail)
+            add_event(workspace.catalog, RELEASED, warc.name, warc.sha256, detail)
         workspace.spool.release(warc.name)
         _forget_path(workspace, warc)
     return Cleaned(name=warc.name, size_bytes=warc.size_bytes or 0, why=why)
@@ -77,7 +79,7 @@ def _finish(workspace: Workspace, warc: WarcRow) -> None:
 
 def _forget_path(workspace: Workspace, warc: WarcRow) -> None:
     assert warc.preserved_at is not None
-    workspace.catalog.warc_preserved(warc.name, at=warc.preserved_at, path=None)
+    warc_preserved(workspace.catalog, warc.name, at=warc.preserved_at, path=None)
 
 
 def _keeps(workspace: Workspace, warc: WarcRow) -> str | None:

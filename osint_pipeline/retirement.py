@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from osint_pipeline.errors import UserError
 from osint_pipeline.recovery import ALONE, end_retired
 from osint_pipeline.workspace import Workspace
-from storage.catalog import UnfinishedRun
+from storage.events import add_event
 from storage.machines import MachineRow, forget_machine, last_capture, list_machines
+from storage.runs import UnfinishedRun, unfinished_runs
 from storage.visits import running_of_machine, take_over
 
 GONE_TIMES = 4  # how many times OSINT_WORKER_GONE_SECONDS a machine must have been silent
@@ -67,7 +68,7 @@ def retire(workspace: Workspace, name: str, why: str) -> Retired:
     detail = {"why": why, "runs": [str(run.id) for run in left], "visits": visits}
     if row is not None:
         detail["last_seen"] = row.seen_at.isoformat()
-    workspace.catalog.add_event("machine retired", name, None, detail)
+    add_event(workspace.catalog, "machine retired", name, None, detail)
     forget_machine(workspace.catalog, name)
     return Retired(name=name, runs=len(left), visits=visits)
 
@@ -87,7 +88,7 @@ def _refuse(workspace: Workspace, name: str, row: MachineRow | None, left: list[
 
 def _by_machine(workspace: Workspace) -> dict[str, list[UnfinishedRun]]:
     found: dict[str, list[UnfinishedRun]] = {}
-    for run in workspace.catalog.unfinished_runs():
+    for run in unfinished_runs(workspace.catalog):
         if run.process is not None:
             found.setdefault(run.process.rsplit(":", 2)[0], []).append(run)
     return found

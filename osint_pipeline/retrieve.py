@@ -16,6 +16,7 @@ from storage.finding import records_of
 from storage.loading import load_records
 from storage.rows import WarcRow, WarcState
 from storage.schema import records
+from storage.warc_files import list_warcs, warcinfo_offsets
 
 
 class Archive:
@@ -44,7 +45,7 @@ class Archive:
 
     def _row(self, warc: str) -> WarcRow:
         if warc not in self._rows:
-            rows = self.workspace.catalog.warcs(names=[warc])
+            rows = list_warcs(self.workspace.catalog, names=[warc])
             if rows and rows[0].state is WarcState.OPEN:
                 what = f"{warc} is not in this machine's spool, and was not sealed yet"
                 raise UserError(what, "wait until its worker has brought it to the store", Exit.FAILED)
@@ -64,7 +65,7 @@ def stands(workspace: Workspace, record_id: UUID) -> bool:
     ref = refs[0]
     file = opened(workspace, ref.warc)
     if file is None:
-        return any(warc.state == WarcState.PRESERVED for warc in workspace.catalog.warcs(names=[ref.warc]))
+        return any(warc.state == WarcState.PRESERVED for warc in list_warcs(workspace.catalog, names=[ref.warc]))
     digest, left = sha256(), ref.length_bytes
     with file:
         file.seek(ref.offset_bytes)
@@ -94,7 +95,7 @@ def pull(workspace: Workspace, id_: UUID, folder: Path) -> tuple[Path, int]:
     path = folder / f"{id_}.warc.gz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        infos = workspace.catalog.warcinfo_offsets(list({ref.warc for ref in refs}))
+        infos = warcinfo_offsets(workspace.catalog, list({ref.warc for ref in refs}))
         copy_records(refs, Archive(workspace).read, path, infos)
     except FileExistsError as error:
         raise UserError(f"{path} exists", "name another folder with --out, or move it away") from error

@@ -13,6 +13,7 @@ from osint_pipeline.workspace import Workspace
 from storage.ids import new_id
 from storage.manifest import SealedWarc
 from storage.series import Section, SharedSeries
+from storage.warc_files import warc_opened
 
 
 class SharedWarcs:
@@ -120,7 +121,7 @@ class SharedWarcs:
             current = self._series.current
             if current and current.file_name in section.warcs:
                 name, machine = current.file_name, self.workspace.service.machine
-                self.workspace.catalog.warc_opened(name, run, str(current.path), section.warcs[name], machine)
+                warc_opened(self.workspace.catalog, name, run, str(current.path), section.warcs[name], machine)
 
     def settled(self, run: UUID) -> None:
         """Note that the catalogue has been told all of a run."""

@@ -15,6 +15,7 @@ from osint_pipeline.retrieve import Archive
 from osint_pipeline.workspace import Workspace
 from storage.exchange import RecordType
 from storage.finding import records_of
+from storage.fingerprints import earlier_fingerprints
 from storage.records import read_record
 from storage.schema import captures, fingerprints, media, records
 
@@ -54,7 +55,7 @@ def similar_to(workspace: Workspace, what: str, radius_bits: int | None = None) 
         values = hasher.variants(body)
     if not values:
         raise UserError(f"{what} is no picture that can be hashed", "flat, damaged and huge pictures have no hash")
-    earlier = workspace.catalog.earlier_fingerprints("phash")
+    earlier = earlier_fingerprints(workspace.catalog, "phash")
     nearest: dict[int, tuple[int, bool]] = {}
     for turn, value in enumerate(values):
         places, distances = neighbours(value, earlier.hashes, _radius(service.phash_radius_bits, radius_bits))

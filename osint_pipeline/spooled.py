@@ -10,6 +10,7 @@ from osint_pipeline.pressure import Level, Marks, measure
 from osint_pipeline.workspace import Workspace
 from storage.rows import WarcRow, WarcState
 from storage.schema import events
+from storage.warc_files import list_warcs
 
 HELD_BACK, QUARANTINED = "held back", "quarantined"
 
@@ -46,7 +47,7 @@ class Status:
 def status(workspace: Workspace) -> Status:
     """Look at the spool and at what the catalogue knows of its WARCs."""
     marks, load = Marks.of(workspace.service), measure(workspace)
-    warcs = workspace.catalog.warcs()
+    warcs = list_warcs(workspace.catalog)
     preserved = [one for one in warcs if one.state == WarcState.PRESERVED]
     waiting = [one for one in warcs if one.state not in (WarcState.PRESERVED, WarcState.OPEN)]
     spool = workspace.spool

@@ -17,9 +17,11 @@ from osint_pipeline.keys import Signer, check_signature
 from osint_pipeline.workspace import Workspace
 from storage.catalog import Catalog
 from storage.durable import sync_folder, whole_file
+from storage.events import add_event
 from storage.finding import list_sources
 from storage.objects import Found
 from storage.rows import SourceRow
+from storage.sources import put_source
 from storage.watch_lists import WordList, list_words, restore_words
 from storage.watched import CatchUp, WatchRow, list_watched, put_watch, watch_from
 
@@ -98,7 +100,7 @@ def store_state(workspace: Workspace) -> int:
         except FileNotFoundError:  # another process has stored it, and a newer one
             continue
         workspace.store.put_bytes_once(data, PREFIX + path.name, media_type="application/json")
-        workspace.catalog.add_event("state stored", PREFIX + path.name, sha256(data).hexdigest())
+        add_event(workspace.catalog, "state stored", PREFIX + path.name, sha256(data).hexdigest())
         marker.touch()
         done += 1
     last = _last(folder)
@@ -135,7 +137,7 @@ def newest_state(workspace: Workspace) -> State | None:
 def restore(catalog: Catalog, state: State) -> None:
     """Write what a snapshot tells. A watched source is due at once, unless nothing that it misses is made up for."""
     for row in state.sources:
-        catalog.put_source(row)
+        put_source(catalog, row)
     for watch in state.watches:
         put_watch(catalog, watch)
         set_due(catalog, watch, datetime.now(UTC), at_once=watch.catch_up is not CatchUp.NONE)

@@ -24,6 +24,7 @@ from storage.names import before
 from storage.records import WarcReader, uuid_of
 from storage.rows import WarcRow
 from storage.schema import records
+from storage.warc_files import list_warcs, warcs_elsewhere
 
 __all__ = ["Claim", "Result", "verify_all", "verify_file", "verify_records", "verify_warc"]
 
@@ -37,7 +38,7 @@ def verify_all(workspace: Workspace, progress: Progress | None = None) -> Iterat
     """Check every WARC of the catalogue: its file, its records, the store's copy; whether the catalogue lacks one; then
     the chain of events.
     """
-    for warc in workspace.catalog.warcs():
+    for warc in list_warcs(workspace.catalog):
         yield from verify_warc(workspace, warc, progress)
     yield from unaccounted(workspace)
     broken = check_events(workspace.catalog)
@@ -71,7 +72,7 @@ def verify_warc(workspace: Workspace, warc: WarcRow, progress: Progress | None =
     elif path is None and workspace.open_copy(warc.name):
         why = "a run still writes it"
         yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
-    elif path is None and (machine := workspace.catalog.elsewhere(workspace.service.machine).get(warc.name)):
+    elif path is None and (machine := warcs_elsewhere(workspace.catalog, workspace.service.machine).get(warc.name)):
         why = f"it lies in the spool of {machine}, and was not brought to the store yet"
         yield Claim(claim="exists", subject=warc.name, result=Result.UNVERIFIABLE, why=why)
     elif path is None:
@@ -124,7 +125,7 @@ def verify_file(
 
 def _manifest_before(workspace: Workspace, warc: str) -> dict[str, str]:
     earlier = before(warc)
-    rows = workspace.catalog.warcs(names=[earlier]) if earlier else []
+    rows = list_warcs(workspace.catalog, names=[earlier]) if earlier else []
     return {row.name: row.manifest_sha256 for row in rows if row.manifest_sha256}
 
 

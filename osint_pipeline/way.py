@@ -14,6 +14,7 @@ from osint_pipeline.keys import Signer
 from osint_pipeline.workspace import Workspace
 from settings.exits import Exit
 from settings.service import Service
+from storage.runs import begun_run
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def unsealed(workspace: Workspace, run: str) -> dict[str, str]:
         id_ = UUID(run)
     except ValueError as error:
         raise UserError(f"{run!r} is no id of a run", "`osint runs` lists ids") from error
-    found = workspace.catalog.begun_run(id_)
+    found = begun_run(workspace.catalog, id_)
     if found is None:
         raise UserError(f"there is no run {run}", "`osint runs` lists ids")
     note = found[0].detail.get("sealed")

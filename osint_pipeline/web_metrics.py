@@ -18,7 +18,8 @@ from osint_pipeline.logs import logger
 from osint_pipeline.measures import Measures, measure, snapshot
 from osint_pipeline.metrics import render
 from osint_pipeline.workspace import Workspace
-from settings.service import Service, SettingError
+from settings.errors import SettingError
+from settings.service import Service
 from storage.errors import SchemaTooNew, StorageError
 from storage.migrating import known
 from storage.schema import machines

@@ -1,7 +1,6 @@
 """A worker: takes jobs from the queue, has hosts visited, turns schedules into visits, frees what dead workers held."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,13 +16,14 @@ from osint_pipeline.errors import Exit
 from osint_pipeline.keeper import Keeper
 from osint_pipeline.logs import logger
 from osint_pipeline.nursery import LOST, Ended, Nursery
-from osint_pipeline.run import process_start
+from osint_pipeline.process_names import this_process
 from osint_pipeline.timetable import tick
 from osint_pipeline.visiting import BUSY, Order
 from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.catalog import Catalog
 from storage.errors import StorageError
+from storage.scratch import sweep_scratch
 from storage.visits import database_now, forget_visits, put_off, running_since, seconds_to_next, take_over
 
 log = logger(__name__)
@@ -58,7 +58,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         service = self.workspace.service
-        self.name = f"{service.machine}:{os.getpid()}:{process_start(os.getpid())}"
+        self.name = this_process(service.machine)
         self.nursery = Nursery(service, self._overdue)
         self._visits = {}
         self.keeper = Keeper(service, self.name, self.concurrency, lambda: self.nursery.hosts, self._outdated)
@@ -173,7 +173,7 @@ class Worker:
             before = datetime.now(UTC) - timedelta(days=self.service.visits_days)
             while await asyncio.to_thread(forget_visits, catalog, before):
                 pass
-            await asyncio.to_thread(catalog.sweep_scratch)
+            await asyncio.to_thread(sweep_scratch, catalog)
             await app.job_manager.delete_old_jobs(nb_hours=24, include_failed=True, include_cancelled=True)
 
     async def _clock(self, app: procrastinate.App, catalog: Catalog) -> None:

@@ -9,7 +9,8 @@ from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.fetch.guard import Guard, read_networks
 from osint_pipeline.logs import logger
 from osint_pipeline.namesake import connection_name, refuse_namesake
-from settings.service import Service, private_folder
+from settings.folders import private_folder
+from settings.service import Service
 from storage.ownership import Claim, Owner
 from storage.spool import Spool
 from storage.warc import OPEN_SUFFIX
@@ -106,14 +107,22 @@ class Workspace:
         path = self.spool.open_folder / (warc + OPEN_SUFFIX)
         return path if path.is_file() else None
 
+    def without_folders(self, text: str) -> str:
+        """Take this machine's folders out of what is written into the archive: they may name a person."""
+        folders = {str(self.service.spool), str(self.service.home), str(Path.home())}
+        for folder in sorted(folders, key=len, reverse=True):
+            text = text.replace(folder, "...") if len(folder) > 1 else text
+        return text
+
     @property
     def catalog(self) -> "Catalog":
         if self._catalog is None:
             from storage.catalog import Catalog
+            from storage.rebuilding import rebuilding_since
 
             patience, name = self.service.database_connect_seconds, connection_name(self.service.machine)
             self._catalog = Catalog.open(self.database, connect_seconds=patience, name=name)
-            if not self.rebuilds and (since := self._catalog.rebuilding_since()):
+            if not self.rebuilds and (since := rebuilding_since(self._catalog)):
                 what = f"the catalogue is being made again since {since:%Y-%m-%d %H:%M:%S}Z"
                 advice = "wait for `osint rebuild`; if it was interrupted, run it again: it begins anew"
                 raise UserError(what, advice, Exit.DATABASE)

@@ -1,35 +1,17 @@
 """Every setting of the service: its unit, its default, where its value came from. Read once, at start."""
 
 import os
-import re
 import socket
-import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, get_args
-from urllib.parse import urlsplit
+from typing import Any
 
-from settings.exits import BadExit, read_exit, read_exits
-
-PREFIX = "OSINT_"
-_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_LISTEN = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
-MOST_HOURS = 876_600  # a hundred years
-_MOST_SECONDS = 2_000_000  # 23 days: system calls count a wait in milliseconds of 31 bits
-_MOST_BYTES = 1 << 60
-_MOST = 1_000_000_000  # of anything else
-_YES_OR_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-
-
-class SettingError(Exception):
-    """A setting is unknown or its value cannot be used; names the key."""
-
-    def __init__(self, key: str, why: str, advice: str) -> None:
-        super().__init__(f"{key}: {why}")
-        self.key, self.why, self.advice = key, why, advice
+from settings.checks import check
+from settings.folders import default_home
+from settings.masking import shown
+from settings.values import MOST_HOURS, read_value
+from settings.variables import find_text, read_file, refuse_unknown, variable
 
 
 def _say(
@@ -232,17 +214,6 @@ class Service:
     alert_calm_seconds: float = _say(300.0, "a trouble must be gone for this long before its alert ends", at_least=0)
 
 
-def variable(name: str) -> str:
-    """Name a field's environment variable."""
-    return PREFIX + name.upper()
-
-
-def default_home(environ: Mapping[str, str]) -> Path:
-    """Name the user's data folder (XDG Base Directory): $XDG_DATA_HOME/osint-pipeline."""
-    base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME", "/root")) / ".local" / "share")
-    return Path(base) / "osint-pipeline"
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The settings, and for each the place that its value came from: default, file, or an environment variable."""
@@ -258,7 +229,7 @@ class Loaded:
             out.append(
                 (
                     variable(one.name),
-                    _shown(value, one.metadata["secret"]),
+                    shown(value, one.metadata["secret"]),
                     self.sources[one.name],
                     one.metadata["about"],
                 )
@@ -273,186 +244,20 @@ def load(environ: Mapping[str, str] | None = None) -> Loaded:
     """
     environ = os.environ if environ is None else environ
     names = {one.name: one for one in fields(Service)}
-    _refuse_unknown(environ, names)
+    refuse_unknown(environ, names)
     home = Path(environ.get(variable("home")) or default_home(environ)).expanduser()
-    from_file, path = _read_file(environ, home, names)
+    from_file, path = read_file(environ, home, names)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, one in names.items():
-        text, source = _find(environ, name, from_file, path)
+        text, source = find_text(environ, name, from_file, path)
         if text is None:
             values[name] = home.absolute() if name == "home" else one.default
             sources[name] = "default"
             continue
-        values[name], sources[name] = _read(one, text), source
+        values[name], sources[name] = read_value(one, text), source
     values["home"] = Path(values["home"]).expanduser().absolute()
     values["machine"] = values["machine"] or socket.gethostname()
     values["spool"] = Path(values["spool"] or values["home"] / "spool").expanduser().absolute()
-    _check(values)
+    check(values)
     return Loaded(Service(**values), sources)
-
-
-def _refuse_unknown(environ: Mapping[str, str], names: Mapping[str, Any]) -> None:
-    others = {PREFIX + "CONFIG", PREFIX + "CORPORA", PREFIX + "TEST_DATABASE_URL"}
-    known = {variable(name) for name in names} | {variable(name) + "_FILE" for name in names} | others
-    for key in environ:
-        if key.startswith(PREFIX) and key not in known:
-            raise SettingError(key, "is no setting of this program", "`osint config` lists every setting")
-
-
-def _read_file(environ: Mapping[str, str], home: Path, names: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    named = environ.get(PREFIX + "CONFIG")
-    path = Path(named) if named else home / "osint.toml"
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        if named:
-            raise SettingError(PREFIX + "CONFIG", f"no file {path}", "name a file that exists") from error
-        return {}, str(path)
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingError(str(path), str(error), "mend the file; it is TOML: name = value") from error
-    for key in values:
-        if key not in names:
-            raise SettingError(f"{path}: {key}", "is no setting of this program", "`osint config` lists every setting")
-    return values, str(path)
-
-
-def _find(environ: Mapping[str, str], name: str, from_file: Mapping[str, Any], path: str) -> tuple[Any, str]:
-    key = variable(name)
-    if environ.get(key):
-        return environ[key], key
-    if secret := environ.get(key + "_FILE"):
-        try:
-            return Path(secret).read_text("utf-8").strip(), key + "_FILE"
-        except (OSError, UnicodeError) as error:
-            raise SettingError(key + "_FILE", str(error), "name a file that can be read") from error
-    if name in from_file:
-        return from_file[name], path
-    return None, "default"
-
-
-def _read(one: Any, value: Any) -> Any:
-    kinds = [kind for kind in (get_args(one.type) or (one.type,)) if kind is not type(None)]
-    try:
-        if one.default == ():
-            return _listed(value)
-        if kinds[0] is bool:
-            return _YES_OR_NO[str(value).lower()]
-        if kinds[0] in (int, float):
-            return _in_bounds(one, kinds[0](str(value).replace("_", "")))
-        return Path(value).expanduser() if Path in kinds else str(value)
-    except (ValueError, TypeError, KeyError) as error:
-        shown = "its value" if one.metadata["secret"] else repr(value)
-        raise SettingError(variable(one.name), f"cannot read {shown}", one.metadata["about"]) from error
-
-
-def _listed(value: Any) -> tuple[str, ...]:
-    """Take the entries of a list: comma-separated or one a line, or what TOML writes as a list or a table."""
-    if isinstance(value, str):
-        value = re.split(r"[,\n]", value)
-    elif isinstance(value, Mapping):
-        value = [f"{name}={one}" for name, one in value.items()]
-    return tuple(part.strip() for part in map(str, value) if part.strip())
-
-
-def _in_bounds(one: Any, value: float) -> float:
-    least, most = one.metadata["at_least"], _most(one)
-    if least is not None and not value >= least:  # so that nan is refused too
-        raise SettingError(variable(one.name), f"{value} is below {least}", one.metadata["about"])
-    if not value <= most:
-        raise SettingError(variable(one.name), f"it is above {most}", one.metadata["about"])
-    return value
-
-
-def _most(one: Any) -> float:
-    if one.metadata["at_most"] is not None:
-        return float(one.metadata["at_most"])
-    units = {"seconds": _MOST_SECONDS, "hours": MOST_HOURS, "bytes": _MOST_BYTES}
-    return units.get(one.name.rpartition("_")[2], _MOST)
-
-
-def _check(values: Mapping[str, Any]) -> None:
-    for text in values["allow_networks"]:
-        try:
-            ip_network(text, strict=False)
-        except ValueError as error:
-            raise SettingError(variable("allow_networks"), str(error), "write networks as 10.0.0.0/8") from error
-    if values["log_level"] not in ("debug", "info", "warning", "error"):
-        raise SettingError(
-            variable("log_level"), f"{values['log_level']!r} is no level", "debug, info, warning or error"
-        )
-    if not _MACHINE.fullmatch(values["machine"]):
-        raise SettingError(
-            variable("machine"), f"{values['machine']!r} is no name", "letters, digits, dots, hyphens: at most 63"
-        )
-    _check_watching(values)
-    if values["one_disk"] not in ("link", "copy"):
-        raise SettingError(variable("one_disk"), f"{values['one_disk']!r} is neither", "link or copy")
-    if values["robots"] != "obey" and not values["robots"].partition("ignore:")[2].strip():
-        raise SettingError(variable("robots"), f"{values['robots']!r} has no reason", "obey, or ignore:<reason>")
-    _check_ways_out(values)
-    if values["s3_endpoint"] and not (values["s3_access_key"] and values["s3_secret_key"]):
-        raise SettingError(
-            variable("s3_access_key"),
-            "is missing",
-            "OSINT_S3_ENDPOINT needs OSINT_S3_ACCESS_KEY and OSINT_S3_SECRET_KEY",
-        )
-
-
-def _check_ways_out(values: Mapping[str, Any]) -> None:
-    """Check exits, proxy and the URL that tells an address; what is said holds nothing of their secrets."""
-    key = "exits"
-    try:
-        exits = read_exits(values["exits"])
-        key = "proxy"
-        if (proxy := values["proxy"]) and proxy not in exits:
-            read_exit(proxy)
-    except BadExit as error:
-        advice = "name=http://user:password@host:port or name=socks5://...; see docs/egress.md"
-        raise SettingError(variable(key), str(error), advice) from error
-    if values["address_url"] and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", values["address_url"]):
-        raise SettingError(variable("address_url"), "is no http or https address", "https://host/path")
-
-
-def _check_watching(values: Mapping[str, Any]) -> None:
-    if values["log_format"] not in ("auto", "json", "text"):
-        raise SettingError(variable("log_format"), f"{values['log_format']!r} is no format", "json, text or auto")
-    listen = values["metrics_listen"]
-    if listen != "off" and not ((found := _LISTEN.fullmatch(listen)) and int(found[1]) < 65536):
-        raise SettingError(variable("metrics_listen"), f"{listen!r} is no address", "write 127.0.0.1:9464, or off")
-    if not all("://" in one for one in values["alerts"][:1]):  # later parts may be addresses of the first one's list
-        raise SettingError(variable("alerts"), "is no apprise URL", "write it as docs/watching.md shows")
-
-
-def _shown(value: Any, secret: bool) -> str:
-    if value is None or value == ():
-        return "-"
-    if secret and isinstance(value, tuple):
-        return ",".join(one.masked for one in read_exits(value).values())
-        return "********"
-    if secret:
-        return _mask_url(str(value)) if "://" in str(value) else "********"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _mask_url(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    at = f"{parts.username}:********@" if parts.username else ""
-    return f"{parts.scheme}://{at}{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
-def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner may read (0700), and return it. Leaves an existing one's parents alone.
-
-    An existing folder that others may read is made private if it is empty or ours (it holds a spool); SettingError otherwise.
-    """
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        if any(path.iterdir()) and not any((path / one).is_dir() for one in ("spool", "postgres", "store")):
-            advice = "name a folder of its own, or make this one private: chmod 700"
-            raise SettingError(variable("home"), f"{path} holds other files and is open to others", advice)
-        path.chmod(0o700)
-    return path

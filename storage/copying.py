@@ -35,6 +35,14 @@ def storable(value: str) -> str:
     return _UNSTORABLE.sub("\ufffd", value)
 
 
+def storable_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Make texts and JSON what PostgreSQL can keep, as COPY's rows are made."""
+    return {
+        key: storable_json(value) if isinstance(value, (Mapping, list, tuple, str)) else value
+        for key, value in values.items()
+    }
+
+
 def as_text(value: str | None) -> str:
     """Write a text as a field of COPY."""
     if value is None:

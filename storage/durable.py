@@ -54,6 +54,18 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     temporary.rename(path)
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read: synced, and whole or as it was before. Its folder is synced too."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
 def cut_log(path: Path, limit_bytes: int) -> None:
     """Begin a log anew that has grown above a limit; what it ended with goes to a file beside it, `.1` behind its name.
 

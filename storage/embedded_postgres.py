@@ -31,7 +31,7 @@ from urllib.parse import quote
 import psutil
 from psycopg.pq import PGconn, Ping
 
-from storage.durable import cut_log
+from storage.durable import cut_log, sync_folder, write_private
 from storage.errors import DatabaseUnavailable
 from storage.postgres_account import Account, reachable_binaries, server_account
 from storage.users import Users
@@ -167,7 +167,7 @@ class EmbeddedPostgres:
         account.own(fresh)
         password = self._private_sockets(account) / "password"
         try:
-            _write_private(password, self._password(make=True))
+            write_private(password, self._password(make=True) + "\n")
             account.own(password)
             command = [str(binaries / "initdb"), "-D", self._data_argument(account, fresh), "-U", _USER]
             command += [f"--pwfile={password}", "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8"]
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
         if done.returncode:
             raise DatabaseUnavailable(str(self.folder), f"initdb failed: {done.stderr.strip()}")
         fresh.rename(self._data)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _stop(self) -> None:
         sockets = self._socket_folder()
@@ -289,7 +289,7 @@ class EmbeddedPostgres:
     def _password(self, *, make: bool = False) -> str:
         path = self.folder / "password"
         if make and not path.exists():
-            _write_private(path, secrets.token_urlsafe(32))
+            write_private(path, secrets.token_urlsafe(32) + "\n")
         try:
             return path.read_text("utf-8").strip()
         except FileNotFoundError as error:
@@ -327,22 +327,3 @@ def _private_folder(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(0o700)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, synced and whole or not there."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

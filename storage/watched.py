@@ -11,9 +11,10 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from storage import events
-from storage.catalog import Catalog, ensure_sources
+from storage.catalog import Catalog
 from storage.rows import SourceRow
 from storage.schema import due, sources, watches
+from storage.sources import ensure_sources
 
 
 class CatchUp(StrEnum):

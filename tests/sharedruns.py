@@ -30,7 +30,7 @@ def begin(workspace: Workspace, shared: SharedWarcs | None, number: int) -> Run:
 def record(run: Run, text: str) -> tuple[UUID, str]:
     """Record a page and leave its capture open: its id and its URL."""
     url, now = run.source.url, datetime.now(UTC)
-    wanted = run.want(url, "page")
+    wanted = run.captures.want(url, "page")
     exchange = Exchange(
         url=url,
         method="GET",
@@ -40,7 +40,7 @@ def record(run: Run, text: str) -> tuple[UUID, str]:
         response=HEAD + text.encode(),
     )
     ref = run.recorder.exchange(exchange, wanted)
-    run.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
+    run.captures.answered(wanted, url=url, status=200, media_type="text/html", refs=[ref])
     return wanted, url
 
 
@@ -56,7 +56,7 @@ def see(run: Run, text: str, post_id: int = 1) -> UUID:
         post_id=str(post_id),
         text=text,
     )
-    run.read(wanted, Page(url=url, verdict=Verdict.CONTENT, channel=channel, posts=(post,)), None)
+    run.captures.read(wanted, Page(url=url, verdict=Verdict.CONTENT, channel=channel, posts=(post,)), None)
     return wanted
 
 

@@ -16,6 +16,7 @@ from osint_pipeline.rules import RULES, span
 from osint_pipeline.workspace import Workspace
 from settings.service import Service
 from storage.alerting import AlertRow, all_alerts, open_alerts
+from storage.events import add_event
 from tests.commands import Osint
 from tests.hook import Hook, Sink
 from tests.world import NOW, World, ago, emptied, open_workspace
@@ -86,7 +87,7 @@ def store(world: World) -> None:
 
 def held_back(world: World) -> None:
     world.warc("a.warc.gz", "sealed", ago(hours=1))
-    world.catalog.add_event("quarantined", "a.warc.gz", None, {"key": "geheim"})
+    add_event(world.catalog, "quarantined", "a.warc.gz", None, {"key": "geheim"})
 
 
 def unstamped(world: World) -> None:

@@ -16,7 +16,9 @@ from storage.catalog import Catalog
 from storage.dumping import dump, find_programs, read_dump, restore, server_major
 from storage.embedded_postgres import EmbeddedPostgres
 from storage.errors import DumpImpossible
+from storage.events import add_event
 from storage.ids import new_id
+from storage.scratch import open_scratch
 from tests.commands import Osint, kill_group
 from tests.rawserver import RawServer, answer
 from tests.watching import Cluster, wait_for
@@ -33,8 +35,8 @@ PAGE = answer(
 def test_a_dump_is_restored_on_the_server_that_it_is_of(database_url: str, tmp_path: Path) -> None:
     """On ours and on Debian's, each with its own programs; what is thrown away anyway is left out."""
     with Catalog.open(database_url) as catalog:
-        catalog.add_event("tried", "Ў")
-        with catalog.scratch():
+        add_event(catalog, "tried", "Ў")
+        with open_scratch(catalog):
             major = server_major(database_url)
             programs = find_programs(major)
             assert programs.major == major

@@ -11,9 +11,14 @@ import pytest
 from sqlalchemy import select, text
 
 from storage import finding
+from storage.batches import commit_batch
 from storage.catalog import Catalog
+from storage.events import add_event
 from storage.exchange import RecordRef, RecordType, Truncated
+from storage.fingerprints import earlier_fingerprints
 from storage.ids import new_id
+from storage.journal import RunEnd
+from storage.payloads import find_originals
 from storage.rows import (
     Batch,
     CaptureKind,
@@ -34,7 +39,10 @@ from storage.rows import (
     SourceRow,
     WarcState,
 )
+from storage.runs import begin_run, end_run, unfinished_runs
 from storage.schema import captures, fingerprints, gaps, media, post_versions, posts, records, runs, version_captures
+from storage.sources import change_source, ensure_source
+from storage.warc_files import list_warcs, warc_opened, warc_preserved, warc_sealed, warc_uploaded
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -51,15 +59,15 @@ def catalog(database_url):
 
 @pytest.fixture
 def source(catalog):
-    return catalog.ensure_source(
-        SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
+    return ensure_source(
+        catalog, SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
     )
 
 
 @pytest.fixture
 def run(catalog, source):
     row = RunRow(source_id=source.id, started_at=NOON, versions={"osint-pipeline": "0.1.0"}, process="1@host")
-    catalog.begin_run(row)
+    begin_run(catalog, row)
     return row
 
 
@@ -122,7 +130,7 @@ def test_a_batch_comes_back_as_it_was_given(catalog, run):
     response = a_record(
         capture, status=200, payload_bytes=7, truncated=Truncated.TIME, concurrent=(request,), media_type="text/html"
     )
-    catalog.commit(Batch(captures=(capture,), records=(response,)))
+    commit_batch(catalog, Batch(captures=(capture,), records=(response,)))
     [row] = rows(catalog, captures)
     assert row._asdict() == {name: getattr(capture, name) for name in row._fields}
     assert finding.records_of(catalog, capture.id) == sorted(
@@ -142,8 +150,8 @@ def test_what_postgresql_cannot_keep_is_replaced_and_loses_no_batch(catalog, run
         forwarded_from={"name": "\x00"},
     )
     gap = GapRow(run_id=run.id, source_id=run.source_id, channel="k", first=-(10**30), last=10**30)
-    assert catalog.commit(Batch(captures=(capture,), posts=(post,), gaps=(gap,))).new == 1
-    assert catalog.commit(Batch(posts=(post,))).same == 1
+    assert commit_batch(catalog, Batch(captures=(capture,), posts=(post,), gaps=(gap,))).new == 1
+    assert commit_batch(catalog, Batch(posts=(post,))).same == 1
     assert rows(catalog, captures)[0].url == "https://x/\ufffd\ufffd"
     assert rows(catalog, post_versions)[0].text == "a\ufffdb\ufffd"
     assert rows(catalog, post_versions)[0].extra == {"k\ufffd": ["\ufffd", 1]}
@@ -153,7 +161,7 @@ def test_what_postgresql_cannot_keep_is_replaced_and_loses_no_batch(catalog, run
 def test_a_very_long_text_is_kept_whole(catalog, run):
     capture = a_capture(run)
     words = " ".join(f"слово{n}-{n * 7919}" for n in range(120_000))
-    catalog.commit(Batch(captures=(capture,), posts=(a_post(capture, text=words, title="я" * 3000),)))
+    commit_batch(catalog, Batch(captures=(capture,), posts=(a_post(capture, text=words, title="я" * 3000),)))
     assert rows(catalog, post_versions)[0].text == words
     assert len(finding.find(catalog, "слово100")) == 1
 
@@ -162,7 +170,7 @@ def test_a_batch_is_written_whole_or_not_at_all(catalog, run):
     capture = a_capture(run)
     broken = replace(a_post(capture), source_id=new_id())  # a source that is not there
     with pytest.raises(Exception, match="posts_source_id_fkey"):
-        catalog.commit(Batch(captures=(capture,), records=(a_record(capture),), posts=(broken,)))
+        commit_batch(catalog, Batch(captures=(capture,), records=(a_record(capture),), posts=(broken,)))
     assert rows(catalog, captures) == [] and rows(catalog, records) == []
 
 
@@ -170,10 +178,10 @@ def test_an_edit_makes_a_version_and_views_do_not(catalog, run):
     first, second, third, fourth = (a_capture(run, captured_at=NOON + timedelta(hours=n)) for n in range(4))
     was = a_post(first, views=10, views_raw="10")
     kinds = [
-        catalog.commit(Batch(captures=(first,), posts=(was,))),
-        catalog.commit(Batch(captures=(second,), posts=(a_post(second, views=2490, views_raw="2.49K"),))),
-        catalog.commit(Batch(captures=(third,), posts=(a_post(third, text="Задержали четверых", edited=True),))),
-        catalog.commit(Batch(captures=(fourth,), posts=(a_post(fourth),))),
+        commit_batch(catalog, Batch(captures=(first,), posts=(was,))),
+        commit_batch(catalog, Batch(captures=(second,), posts=(a_post(second, views=2490, views_raw="2.49K"),))),
+        commit_batch(catalog, Batch(captures=(third,), posts=(a_post(third, text="Задержали четверых", edited=True),))),
+        commit_batch(catalog, Batch(captures=(fourth,), posts=(a_post(fourth),))),
     ]
     assert [(one.new, one.edited, one.same) for one in kinds] == [(1, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 0)]
     assert [row.id for row in rows(catalog, posts)] == [was.id]
@@ -201,8 +209,8 @@ def test_each_of_these_counts_as_an_edit(catalog, run):
     capture = a_capture(run)
     was = [a_post(capture, post_id=str(n)) for n in range(len(changes))]
     now = [a_post(capture, post_id=str(n), **change) for n, change in enumerate(changes)]
-    catalog.commit(Batch(captures=(capture,), posts=tuple(was)))
-    assert catalog.commit(Batch(posts=tuple(now))).edited == len(changes)
+    commit_batch(catalog, Batch(captures=(capture,), posts=tuple(was)))
+    assert commit_batch(catalog, Batch(posts=tuple(now))).edited == len(changes)
 
 
 def test_a_channel_is_known_by_its_number_else_by_its_name_in_any_case(catalog, run):
@@ -214,9 +222,9 @@ def test_a_channel_is_known_by_its_number_else_by_its_name_in_any_case(catalog, 
         a_post(capture, channel="renamed", channel_id="-100"),
         a_post(capture, channel=None),
     ]
-    committed = catalog.commit(Batch(captures=(capture,), posts=tuple(given)))
+    committed = commit_batch(catalog, Batch(captures=(capture,), posts=tuple(given)))
     assert (committed.new, committed.edited, committed.same) == (3, 0, 2)
-    assert catalog.commit(Batch(posts=tuple(given))).same == 5
+    assert commit_batch(catalog, Batch(posts=tuple(given))).same == 5
 
 
 def test_a_file_whose_address_changed_is_the_same_file_and_its_fate_is_kept(catalog, run):
@@ -230,20 +238,20 @@ def test_a_file_whose_address_changed_is_the_same_file_and_its_fate_is_kept(cata
         )
 
     was, now = files("aaa"), files("bbb")
-    committed = catalog.commit(Batch(captures=(first,), posts=(a_post(first, media=was),)))
+    committed = commit_batch(catalog, Batch(captures=(first,), posts=(a_post(first, media=was),)))
     assert {one.id: committed.media[one.id].state for one in was} == {one.id: one.state for one in was}
     file = a_capture(run, kind=CaptureKind.FILE, url="https://cdn/aaa.jpg")
     got = MediaResult(
         media_id=was[1].id, state=MediaState.CAPTURED, file_capture_id=file.id, payload_sha256=digest("jpg")
     )
-    catalog.commit(Batch(captures=(file,), media_results=(got,)))
-    again = catalog.commit(Batch(captures=(second,), posts=(a_post(second, media=now),)))
+    commit_batch(catalog, Batch(captures=(file,), media_results=(got,)))
+    again = commit_batch(catalog, Batch(captures=(second,), posts=(a_post(second, media=now),)))
     assert again.same == 1
     assert [again.media[one.id].id for one in now] == [one.id for one in was]
     assert again.media[now[1].id].state is MediaState.CAPTURED
     assert again.media[now[1].id].file_capture_id == file.id
     lost = MediaResult(media_id=was[1].id, state=MediaState.FAILED, why="timeout")
-    catalog.commit(Batch(media_results=(lost,)))
+    commit_batch(catalog, Batch(media_results=(lost,)))
     assert {row.id: row.state for row in rows(catalog, media)}[was[1].id] == "captured"
 
 
@@ -254,12 +262,12 @@ def test_the_original_of_a_payload_is_its_earliest_whole_response(catalog, run):
     late = a_record(capture, date="2026-11-20T12:00:00Z")
     revisit = a_record(capture, date="2026-11-20T09:00:00Z", type=RecordType.REVISIT, refers_to=early.ref.record_id)
     other = a_record(capture, payload="other")
-    catalog.commit(Batch(captures=(capture,), records=(cut, late, early, revisit, other)))
-    found = catalog.originals([digest("payload"), digest("other"), digest("never seen")])
+    commit_batch(catalog, Batch(captures=(capture,), records=(cut, late, early, revisit, other)))
+    found = find_originals(catalog, [digest("payload"), digest("other"), digest("never seen")])
     assert set(found) == {digest("payload"), digest("other")}
     original = found[digest("payload")]
     assert (original.record_id, original.date, original.url) == (early.ref.record_id, early.ref.date, capture.url)
-    assert catalog.originals([]) == {}
+    assert find_originals(catalog, []) == {}
 
 
 def test_fingerprints_come_back_as_unsigned_numbers(catalog, run):
@@ -271,36 +279,36 @@ def test_fingerprints_come_back_as_unsigned_numbers(catalog, run):
         FingerprintRow(payload_sha256=digest("x"), algorithm="other", version="1", hash=6),
     ]
     alike = SimilarRow(fingerprint_id=made[1].id, earlier_id=made[0].id, distance=1)
-    catalog.commit(Batch(fingerprints=(*made, *others), similar=(alike,)))
-    found = catalog.earlier_fingerprints("phash", "1")
+    commit_batch(catalog, Batch(fingerprints=(*made, *others), similar=(alike,)))
+    found = earlier_fingerprints(catalog, "phash", "1")
     assert found.hashes.dtype == np.uint64
     by_id = {found.id(place): int(one) for place, one in enumerate(found.hashes)}
     assert by_id == {one.id: one.hash for one in made}
-    assert len(catalog.earlier_fingerprints("phash").hashes) == 5
-    assert len(catalog.earlier_fingerprints("none").hashes) == 0
+    assert len(earlier_fingerprints(catalog, "phash").hashes) == 5
+    assert len(earlier_fingerprints(catalog, "none").hashes) == 0
     assert rows(catalog, fingerprints)[4].failure in (None, "no picture")
 
 
 def test_a_source_is_made_once_and_its_slug_is_its_own(catalog, source):
     again = SourceRow(slug="kanal", url=source.url, spider="telegram", created_at=NOON + timedelta(1), proxy="http://p")
-    assert catalog.ensure_source(again) == source
-    other = catalog.ensure_source(replace(again, url="https://kanal.example/", spider="news"))
+    assert ensure_source(catalog, again) == source
+    other = ensure_source(catalog, replace(again, url="https://kanal.example/", spider="news"))
     assert other.slug == "kanal-2"
-    third = catalog.ensure_source(replace(again, id=new_id(), url="https://third.example/", spider="news"))
+    third = ensure_source(catalog, replace(again, id=new_id(), url="https://third.example/", spider="news"))
     assert third.slug == "kanal-3"
-    catalog.change_source(other.id, render="always", robots="ignore", robots_reason="why")
+    change_source(catalog, other.id, render="always", robots="ignore", robots_reason="why")
     assert [one.slug for one in finding.list_sources(catalog)] == ["kanal", "kanal-2", "kanal-3"]
     assert finding.list_sources(catalog)[1].render == "always"
 
 
 def test_a_run_is_ended_once_and_only_by_its_own_attempt(catalog, run):
-    assert [(one.id, one.process) for one in catalog.unfinished_runs()] == [(run.id, "1@host")]
+    assert [(one.id, one.process) for one in unfinished_runs(catalog)] == [(run.id, "1@host")]
     counters = Counters(wanted=3, captured=2, failed=1, similar=4, bytes=6 << 30)
-    end = {"ended_at": NOON + timedelta(hours=1), "reason": "1 failed"}
-    assert not catalog.end_run(run.id, Outcome.COMPLETE, counters, attempt=2, **end)
-    assert catalog.end_run(run.id, Outcome.PARTIAL, counters, attempt=1, detail={"hosts": ["t.me"]}, **end)
-    assert not catalog.end_run(run.id, Outcome.FAILED, Counters(), **end)
-    assert catalog.unfinished_runs() == []
+    end = RunEnd(outcome=Outcome.PARTIAL, counters=counters, ended_at=NOON + timedelta(hours=1), reason="1 failed")
+    assert not end_run(catalog, run.id, replace(end, outcome=Outcome.COMPLETE), attempt=2)
+    assert end_run(catalog, run.id, end, attempt=1, detail={"hosts": ["t.me"]})
+    assert not end_run(catalog, run.id, replace(end, outcome=Outcome.FAILED, counters=Counters()))
+    assert unfinished_runs(catalog) == []
     [row] = rows(catalog, runs)
     assert (row.outcome, row.captured, row.similar, row.bytes) == ("partial", 2, 4, 6 << 30)
     assert (row.detail, row.versions) == ({"hosts": ["t.me"]}, {"osint-pipeline": "0.1.0"})
@@ -309,28 +317,28 @@ def test_a_run_is_ended_once_and_only_by_its_own_attempt(catalog, run):
 def test_a_warc_goes_from_open_to_preserved_and_not_back(catalog, run):
     sealed = {"size_bytes": 10, "sha256": digest("w"), "records": 3, "sealed_at": NOON}
     for name in ("a", "b"):
-        catalog.warc_opened(name, run.id, f"/spool/{name}.open")
-    catalog.warc_sealed("a", run_id=run.id, path="/spool/a", **sealed)
-    catalog.warc_sealed("b", run_id=run.id, path="/spool/b", **sealed, state=WarcState.TORN)
-    catalog.warc_sealed("never-opened", run_id=run.id, path="/spool/c", **sealed)
-    catalog.warc_uploaded("a", key="v1/a", version_id="1")
-    catalog.warc_preserved("a", at=NOON, manifest_sha256=digest("m"), path=None)
-    catalog.warc_opened("a", run.id, "/spool/a.open")
-    catalog.warc_sealed("a", run_id=run.id, path="/spool/a", **sealed)
-    catalog.warc_uploaded("a", key="v1/elsewhere")
-    [a] = catalog.warcs(state=WarcState.PRESERVED)
+        warc_opened(catalog, name, run.id, f"/spool/{name}.open")
+    warc_sealed(catalog, "a", run_id=run.id, path="/spool/a", **sealed)
+    warc_sealed(catalog, "b", run_id=run.id, path="/spool/b", **sealed, state=WarcState.TORN)
+    warc_sealed(catalog, "never-opened", run_id=run.id, path="/spool/c", **sealed)
+    warc_uploaded(catalog, "a", key="v1/a", version_id="1")
+    warc_preserved(catalog, "a", at=NOON, manifest_sha256=digest("m"), path=None)
+    warc_opened(catalog, "a", run.id, "/spool/a.open")
+    warc_sealed(catalog, "a", run_id=run.id, path="/spool/a", **sealed)
+    warc_uploaded(catalog, "a", key="v1/elsewhere")
+    [a] = list_warcs(catalog, state=WarcState.PRESERVED)
     assert (a.name, a.path, a.key, a.version_id, a.manifest_sha256) == ("a", None, "v1/a", "1", digest("m"))
-    assert [one.name for one in catalog.warcs(state=WarcState.TORN)] == ["b"]
-    assert len(catalog.warcs(run_id=run.id)) == 3 and catalog.warcs(names=["b"])[0].records == 3
+    assert [one.name for one in list_warcs(catalog, state=WarcState.TORN)] == ["b"]
+    assert len(list_warcs(catalog, run_id=run.id)) == 3 and list_warcs(catalog, names=["b"])[0].records == 3
 
 
 def test_events_form_a_chain_that_shows_any_change(catalog):
     for n in range(5):
-        catalog.add_event("sealed", f"warc-{n}\x00", digest(n), {"size": 2**70, "имя": ["ў", None, True]})
+        add_event(catalog, "sealed", f"warc-{n}\x00", digest(n), {"size": 2**70, "имя": ["ў", None, True]})
     assert finding.check_events(catalog) is None
     assert [one.id for one in finding.list_events(catalog)] == [1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match=r"0\.5"):
-        catalog.add_event("sealed", "x", None, {"list": [{"deep": 0.5}]})
+        add_event(catalog, "sealed", "x", None, {"list": [{"deep": 0.5}]})
     for change, where in (
         ("UPDATE events SET detail = '{}' WHERE id = 3", 3),
         ("UPDATE events SET at = at + interval '1 microsecond' WHERE id = 2", 2),
@@ -352,8 +360,8 @@ def test_two_writers_make_one_chain_and_one_post_each(catalog, run):
             if number % 2:
                 given.reverse()
             for half in (given[:15], given[15:]):
-                counts.append(catalog.commit(Batch(posts=tuple(half))))
-                catalog.add_event("committed", str(number))
+                counts.append(commit_batch(catalog, Batch(posts=tuple(half))))
+                add_event(catalog, "committed", str(number))
         except Exception as error:  # noqa: BLE001  shown by the assertion below
             failures.append(error)
 
@@ -380,7 +388,7 @@ def test_a_page_costs_little(embedded_url):
             batches.append(Batch(captures=tuple(pages), records=tuple(refs)))
         began = time.process_time()
         for batch in batches:
-            catalog.commit(batch)
+            commit_batch(catalog, batch)
         spent = (time.process_time() - began) / 2000
         assert len(rows(catalog, captures)) == 2000
     assert spent < 60e-6, f"{spent * 1e6:.0f} us"
@@ -391,6 +399,6 @@ def test_media_of_a_page_without_a_post_is_kept(catalog, run):
     film = MediaRow(
         kind="video", state=MediaState.CAPTURED, file_capture_id=capture.id, title="Марш", duration_seconds=1.5
     )
-    catalog.commit(Batch(captures=(capture,), media=(PageMediaRow(capture_id=capture.id, media=film),)))
+    commit_batch(catalog, Batch(captures=(capture,), media=(PageMediaRow(capture_id=capture.id, media=film),)))
     [row] = rows(catalog, media)
     assert (row.capture_id, row.post_version_id, row.duration_seconds) == (capture.id, None, 1.5)

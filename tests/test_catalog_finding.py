@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import event, text
 from test_catalog import NOON, a_capture, a_post, a_record, digest
 
+from storage.batches import commit_batch
 from storage.catalog import Catalog
 from storage.exchange import RecordType
 from storage.finding import find, list_runs, one_run, records_of, show, versions_of
 from storage.ids import new_id
+from storage.journal import RunEnd
 from storage.rows import (
     Batch,
     CaptureKind,
@@ -24,7 +26,10 @@ from storage.rows import (
     RunRow,
     SourceRow,
 )
+from storage.runs import begin_run, end_run
 from storage.search import Wanted, search
+from storage.sources import ensure_source
+from storage.warc_files import warc_opened, warc_preserved
 
 TEXTS = {
     "be": "«Затрыманне» ў Менску: сям’я чакае ля турмы, 12 чалавек",
@@ -45,11 +50,11 @@ def catalog(database_url):
 
 @pytest.fixture
 def run(catalog):
-    source = catalog.ensure_source(
-        SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
+    source = ensure_source(
+        catalog, SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
     )
     row = RunRow(source_id=source.id, started_at=NOON)
-    catalog.begin_run(row)
+    begin_run(catalog, row)
     return row
 
 
@@ -60,7 +65,7 @@ def ids(found):
 def test_words_are_found_in_five_languages_by_their_beginnings(catalog, run):
     capture = a_capture(run)
     given = tuple(a_post(capture, post_id=key, text=value) for key, value in TEXTS.items())
-    catalog.commit(Batch(captures=(capture,), posts=given))
+    commit_batch(catalog, Batch(captures=(capture,), posts=given))
     for words, wanted in {
         "затрыманне": ["be"],
         "ЗАТРЫМ": ["be"],
@@ -108,7 +113,7 @@ def test_words_are_found_by_their_index(catalog, run):
     capture, chance = a_capture(run), Random(1)
     words = ["".join(chance.choices("абвгдежзіклмно", k=9)) for _ in range(5000)]
     posts = [a_post(capture, post_id=str(n), text=" ".join(chance.choices(words, k=250))) for n in range(2000)]
-    catalog.commit(Batch(captures=(capture,), posts=tuple(posts)))
+    commit_batch(catalog, Batch(captures=(capture,), posts=tuple(posts)))
     plans = []
     with catalog.begin() as connection:
         connection.execute(text("ANALYZE post_versions"))
@@ -132,8 +137,8 @@ def test_words_are_found_by_their_index(catalog, run):
 
 def test_only_the_newest_version_is_searched(catalog, run):
     capture = a_capture(run)
-    catalog.commit(Batch(captures=(capture,), posts=(a_post(capture, text="старый текст"),)))
-    catalog.commit(Batch(posts=(a_post(capture, text="новый текст", edited=True),)))
+    commit_batch(catalog, Batch(captures=(capture,), posts=(a_post(capture, text="старый текст"),)))
+    commit_batch(catalog, Batch(posts=(a_post(capture, text="новый текст", edited=True),)))
     assert find(catalog, "старый") == []
     [found] = find(catalog, "новый")
     assert [one.text for one in versions_of(catalog, found.id)] == ["старый текст", "новый текст"]
@@ -144,7 +149,7 @@ def test_since_holds_the_first_moment_and_until_does_not(catalog, run):
     given = tuple(
         a_post(capture, post_id=str(n), published_at=NOON + timedelta(hours=n) if n else None) for n in range(4)
     )
-    catalog.commit(Batch(captures=(capture,), posts=given))
+    commit_batch(catalog, Batch(captures=(capture,), posts=given))
     assert ids(find(catalog)) == ["0", "3", "2", "1"]  # newest first; without a date: when it was first seen
     assert ids(find(catalog, since=NOON + timedelta(hours=2))) == ["0", "3", "2"]
     assert ids(find(catalog, until=NOON + timedelta(hours=2))) == ["1"]
@@ -158,7 +163,7 @@ def test_pages_that_no_post_was_read_from_are_found_as_pages(catalog, run):
     read, unread = a_capture(run), a_capture(run, url="https://t.me/nobody", verdict="login_wall")
     robots = a_capture(run, url="https://t.me/robots.txt", kind=CaptureKind.ROBOTS)
     file = a_capture(run, url="https://cdn/a_b%20.jpg", kind=CaptureKind.FILE, final_url="https://cdn2/x.jpg")
-    catalog.commit(Batch(captures=(read, unread, robots, file), posts=(a_post(read),)))
+    commit_batch(catalog, Batch(captures=(read, unread, robots, file), posts=(a_post(read),)))
     [page] = find(catalog, kind="page")
     assert (page.id, page.kind, page.verdict, page.text) == (unread.id, "page", "login_wall", None)
     assert {one.kind for one in find(catalog)} == {"post", "page"}
@@ -175,12 +180,13 @@ def test_media_are_found_with_their_posts_words_or_their_own_title(catalog, run)
     page, film = a_capture(run), a_capture(run, url="https://video/1", kind=CaptureKind.MEDIA)
     photo = MediaRow(kind="photo", state=MediaState.OFFERED, url="https://cdn/1.jpg", item_id="7")
     video = MediaRow(kind="video", state=MediaState.CAPTURED, title="Марш у Мінску", file_capture_id=film.id)
-    catalog.commit(
+    commit_batch(
+        catalog,
         Batch(
             captures=(page, film),
             posts=(a_post(page, media=(photo,)),),
             media=(PageMediaRow(capture_id=film.id, media=video),),
-        )
+        ),
     )
     assert {one.id for one in find(catalog, kind="media")} == {photo.id, video.id}
     assert [one.id for one in find(catalog, "задерж", kind="media")] == [photo.id]
@@ -200,8 +206,8 @@ def test_a_post_names_its_captures_and_all_their_records_with_the_revisits_origi
     whole = a_record(first, payload="first")
     revisit = a_record(second, type=RecordType.REVISIT, refers_to=original.ref.record_id, date="2026-11-20T13:00:00Z")
     post = a_post(first)
-    catalog.commit(Batch(captures=(first, elsewhere), records=(whole, original), posts=(post,)))
-    catalog.commit(Batch(captures=(second,), records=(revisit,), posts=(a_post(second),)))
+    commit_batch(catalog, Batch(captures=(first, elsewhere), records=(whole, original), posts=(post,)))
+    commit_batch(catalog, Batch(captures=(second,), records=(revisit,), posts=(a_post(second),)))
     shown = show(catalog, post.id)
     assert (shown.capture, shown.captures, shown.run) == (second.id, (first.id, second.id), run.id)
     assert (shown.captured_at, shown.verdict) == (second.captured_at, "content")
@@ -217,7 +223,7 @@ def test_the_names_for_programs_are_those_of_the_contract(catalog, run):
     capture = a_capture(run)
     photo = MediaRow(kind="photo", state=MediaState.OFFERED, url="https://cdn/1.jpg")
     post = a_post(capture, published_at=NOON.replace(tzinfo=UTC), views=5, media=(photo,), forwarded_from={"name": "А"})
-    catalog.commit(Batch(captures=(capture,), records=(a_record(capture, status=200),), posts=(post,)))
+    commit_batch(catalog, Batch(captures=(capture,), records=(a_record(capture, status=200),), posts=(post,)))
     [found] = find(catalog)
     plain = found.to_json()
     assert list(plain) == [
@@ -243,11 +249,12 @@ def test_the_names_for_programs_are_those_of_the_contract(catalog, run):
 
 def test_a_run_is_shown_with_its_counts_and_its_warcs(catalog, run):
     for name in ("a", "b"):
-        catalog.warc_opened(name, run.id, f"/spool/{name}")
-    catalog.warc_preserved("a", at=NOON)
+        warc_opened(catalog, name, run.id, f"/spool/{name}")
+    warc_preserved(catalog, "a", at=NOON)
     later = RunRow(source_id=run.source_id, started_at=NOON + timedelta(days=1))
-    catalog.begin_run(later)
-    catalog.end_run(run.id, Outcome.COMPLETE, Counters(wanted=2, captured=2, bytes=7), ended_at=NOON)
+    begin_run(catalog, later)
+    counters = Counters(wanted=2, captured=2, bytes=7)
+    end_run(catalog, run.id, RunEnd(outcome=Outcome.COMPLETE, counters=counters, ended_at=NOON))
     assert [one.run for one in list_runs(catalog)] == [later.id, run.id]
     assert [one.run for one in list_runs(catalog, limit=1, source="kanal")] == [later.id]
     summary = one_run(catalog, run.id)
@@ -264,6 +271,6 @@ def test_a_run_is_shown_with_its_counts_and_its_warcs(catalog, run):
 
 def test_a_refused_capture_is_found_with_its_verdict(catalog, run):
     refused = a_capture(run, state=CaptureState.REFUSED, verdict="blocked", reason="451")
-    catalog.commit(Batch(captures=(refused,), records=(a_record(refused, status=451),)))
+    commit_batch(catalog, Batch(captures=(refused,), records=(a_record(refused, status=451),)))
     [found] = find(catalog, source="kanal", since=datetime(2026, 1, 1, tzinfo=UTC))
     assert (found.verdict, found.records[0].status) == ("blocked", 451)

@@ -17,10 +17,13 @@ from osint_pipeline.pictures import KnownPictures
 from osint_pipeline.run import Run
 from osint_pipeline.shared import SharedWarcs
 from osint_pipeline.workspace import Workspace
+from storage.batches import commit_batch
 from storage.catalog import Catalog
 from storage.errors import DatabaseUnavailable
 from storage.exchange import Exchange, RecordRef, RecordType
+from storage.fingerprints import earlier_fingerprints
 from storage.ids import first_id, new_id
+from storage.payloads import find_originals
 from storage.rows import Batch, FingerprintRow
 from tests.sharedruns import begin, see, visit
 from tests.world import emptied, open_workspace
@@ -51,7 +54,7 @@ def test_a_payload_is_stored_once_more_while_the_catalogue_is_away(workspace: Wo
     known = KnownPayloads(workspace.catalog, lambda record: True, expected=expected)
     with Catalog(create_engine("postgresql+psycopg://osint@127.0.0.1:1/nobody")) as known.catalog:
         with pytest.raises(DatabaseUnavailable):
-            known.catalog.originals([SAME])
+            find_originals(known.catalog, [SAME])
         assert known.find(SAME) is None
 
 
@@ -86,7 +89,7 @@ def test_the_picture_hashes_of_all_runs_are_known(workspace: Workspace) -> None:
     assert ids_of(known) == [ids[0], ids[2], ids[3]]
     add(catalog, made_at(now + 60))
     found = known.archived()
-    every = catalog.earlier_fingerprints("phash")
+    every = earlier_fingerprints(catalog, "phash")
     assert found.ids == every.ids and found.hashes.tolist() == every.hashes.tolist() and len(found.hashes) == 4
 
 
@@ -101,7 +104,7 @@ def add(catalog: Catalog, *ids: UUID) -> None:
         FingerprintRow(id=one, payload_sha256=digest, algorithm="phash", version="1", hash=one.int & 0xFFFF)
         for one in ids
     ]
-    catalog.commit(Batch(fingerprints=tuple(rows)))
+    commit_batch(catalog, Batch(fingerprints=tuple(rows)))
 
 
 def ids_of(known: KnownPictures) -> list[UUID]:
@@ -135,12 +138,12 @@ def record_picture(run: Run, quality: int) -> RecordRef:
         picture.save(out, "JPEG", quality=quality)
         body = out.getvalue()
     url, now = f"{run.source.url}/{quality}.jpg", datetime.now(UTC)
-    wanted = run.want(url, "file")
+    wanted = run.captures.want(url, "file")
     response = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + body
     exchange = Exchange(
         url=url, method="GET", started_at=now, ended_at=now, request=b"GET / HTTP/1.1\r\n\r\n", response=response
     )
     ref = run.recorder.exchange(exchange, wanted)
-    run.answered(wanted, url=url, status=200, media_type="image/jpeg", refs=[ref])
+    run.captures.answered(wanted, url=url, status=200, media_type="image/jpeg", refs=[ref])
     assert ref.type is RecordType.RESPONSE
     return ref

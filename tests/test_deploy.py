@@ -19,7 +19,8 @@ from osint_pipeline.cli import COMMANDS, osint
 from osint_pipeline.crawling import END_SECONDS
 from osint_pipeline.stopping import ORDERLY_SECONDS
 from osint_pipeline.visiting import HARD_SECONDS
-from settings.service import Service, load, variable
+from settings.service import Service, load
+from settings.variables import variable
 from storage.errors import StoreUnavailable
 from storage.objects import S3, ObjectStore
 

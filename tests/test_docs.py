@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from osint_pipeline.cli import COMMANDS, osint
 from osint_pipeline.errors import Exit
-from settings.service import Service, variable
+from settings.service import Service
+from settings.variables import variable
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

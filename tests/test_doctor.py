@@ -14,7 +14,8 @@ import pytest
 from osint_pipeline import guarantees
 from osint_pipeline.errors import Exit, UserError
 from osint_pipeline.workspace import Workspace
-from settings.service import SettingError, load
+from settings.errors import SettingError
+from settings.service import load
 from storage.canaries import LASTING, Canaries
 from storage.doctor import Verdict, examine
 from storage.embedded_store import EmbeddedStore

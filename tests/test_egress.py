@@ -20,6 +20,7 @@ from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.chapters import info_of
 from storage.records import open_warc
+from storage.runs import begun_run
 from storage.schema import captures
 from tests.commands import ROOT, Osint
 from tests.proxyserver import HttpProxy, Socks
@@ -89,7 +90,7 @@ class World:
 
     def detail(self, run: str) -> dict[str, Any]:
         with Workspace(load(self.osint().environ).service) as opened:
-            found = opened.catalog.begun_run(UUID(run))
+            found = begun_run(opened.catalog, UUID(run))
         assert found is not None
         return found[0].detail
 

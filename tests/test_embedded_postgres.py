@@ -17,6 +17,7 @@ from conftest import plain
 from sqlalchemy import text
 from test_catalog import NOON, a_capture, a_record
 
+from storage.batches import commit_batch
 from storage.catalog import Catalog
 from storage.embedded_postgres import EmbeddedPostgres
 from storage.errors import DatabaseUnavailable
@@ -249,7 +250,7 @@ def test_a_commit_cut_by_kill_9_is_there_whole_or_not_at_all(server):
             while True:
                 pages = tuple(a_capture(run) for _ in range(50))
                 refs = tuple(a_record(page, payload=page.id) for page in pages)
-                catalog.commit(Batch(captures=pages, records=refs))
+                commit_batch(catalog, Batch(captures=pages, records=refs))
                 done.append({page.id for page in pages})
         except DatabaseUnavailable:
             pass

@@ -11,8 +11,9 @@ from osint_pipeline.errors import ExitUnusable, for_the_archive
 from osint_pipeline.exits import check_exit, exit_of
 from osint_pipeline.keys import Signer
 from osint_pipeline.sealing import NotOurs
+from settings.errors import SettingError
 from settings.exits import Exit, read_exit
-from settings.service import Loaded, SettingError, load
+from settings.service import Loaded, load
 from tests.proxyserver import Socks
 from tests.rawserver import RawServer, answer, self_signed
 from tests.watching import wait_for

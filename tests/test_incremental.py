@@ -33,6 +33,7 @@ from spiders.span import Span
 from storage.check import Result, check_warc
 from storage.earlier import SeenGap
 from storage.records import open_warc
+from storage.scratch import open_scratch
 
 ARTICLE = "<html><head><title>Вымысел</title></head><body><article><h1>Вымысел</h1>" + "<p>Слова пра вымысел.</p>" * 40
 
@@ -397,7 +398,7 @@ def test_incremental_visits_verify_and_are_rebuilt_and_a_304_brings_its_original
     with place.workspace() as opened:
         claims = list(verify_all(opened))
         assert len(claims) > 20 and [one for one in claims if one.result.value != "PASS"] == []
-        with opened.catalog.scratch() as fresh, beside(opened, fresh) as other:
+        with open_scratch(opened.catalog) as fresh, beside(opened, fresh) as other:
             assert rebuild(other, lock=False).troubles == []
             rows = list(compare(opened.catalog, fresh))
         assert {row.table: row.first for row in rows if row.differing} == {}

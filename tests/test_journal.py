@@ -24,11 +24,15 @@ from osint_pipeline.state import PREFIX, newest_state
 from osint_pipeline.workspace import Workspace
 from settings.service import load
 from spiders.page import Gap, Media, MediaKind, Page, Post, PostKind, Verdict
+from storage.entries import next_place, tell_entry
 from storage.errors import DatabaseUnavailable
 from storage.exchange import Exchange
 from storage.ids import new_id
 from storage.journal import Entry, EntryKind, as_written, decode, encode
+from storage.rebuilding import begin_rebuilding
 from storage.rows import Batch, CaptureState, GapRow
+from storage.runs import begin_run
+from storage.scratch import open_scratch
 
 URL = "https://t.me/s/kanal"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
@@ -50,12 +54,12 @@ def begin(workspace: Workspace, url: str = URL) -> Run:
 def see(run: Run, *texts: str, first: int = 1, media: tuple[Media, ...] = ()) -> UUID:
     """Capture a page whose posts have these texts."""
     body = "\n".join(texts).encode("utf-8", "replace")
-    wanted, now = run.want(URL, "page"), datetime.now(UTC)
+    wanted, now = run.captures.want(URL, "page"), datetime.now(UTC)
     exchange = Exchange(
         url=URL, method="GET", started_at=now, ended_at=now, request=b"GET / HTTP/1.1\r\n\r\n", response=HEAD + body
     )
     ref = run.recorder.exchange(exchange, wanted)
-    run.answered(wanted, url=URL, status=200, media_type="text/html", refs=[ref])
+    run.captures.answered(wanted, url=URL, status=200, media_type="text/html", refs=[ref])
     posts = tuple(
         Post(
             kind=PostKind.POST,
@@ -69,7 +73,7 @@ def see(run: Run, *texts: str, first: int = 1, media: tuple[Media, ...] = ()) ->
         for n, one in enumerate(texts, first)
     )
     gaps = (Gap(first=2, last=first - 1),) if first > 2 else ()
-    run.read(wanted, Page(url=URL, verdict=Verdict.CONTENT, channel="kanal", posts=posts, gaps=gaps), None)
+    run.captures.read(wanted, Page(url=URL, verdict=Verdict.CONTENT, channel="kanal", posts=posts, gaps=gaps), None)
     return wanted
 
 
@@ -78,7 +82,7 @@ def mend_and_compare(workspace: Workspace) -> dict[str, str]:
     list(recover(workspace))
     assert not list(recover(workspace)), "a second recovery finds something to mend"
     assert all(one.why is None for one in upload(workspace))
-    with workspace.catalog.scratch() as fresh, beside(workspace, fresh) as other:
+    with open_scratch(workspace.catalog) as fresh, beside(workspace, fresh) as other:
         done = rebuild(other, lock=False)
         assert done.troubles == []
         return {row.table: row.first for row in compare(workspace.catalog, fresh) if row.differing}
@@ -94,8 +98,8 @@ def test_what_a_hostile_page_writes_is_told_and_rebuilt(workspace: Workspace) ->
         title="\udfff\ud800",
     )
     see(run, "NUL \x00, \ud83d\ude00 in halves, \ud800 alone", media=(odd,))
-    file = run.want("https://cdn.example/a\x00\ud800.mp4", "file")
-    run.gave_up(file, CaptureState.FAILED, "HTTP/1.1 500 bad\x00reason \ud800")
+    file = run.captures.want("https://cdn.example/a\x00\ud800.mp4", "file")
+    run.captures.gave_up(file, CaptureState.FAILED, "HTTP/1.1 500 bad\x00reason \ud800")
     see(run, "far", first=999_999_999_999_999)
     summary = run.end(reason="stopped \x00 for \ud800 a reason")
     assert summary.tally.gaps > 1 << 40 and summary.error is None
@@ -105,10 +109,10 @@ def test_what_a_hostile_page_writes_is_told_and_rebuilt(workspace: Workspace) ->
 def test_an_entry_is_told_once(workspace: Workspace) -> None:
     run = begin(workspace)
     gap = GapRow(run_id=run.id, source_id=run.source_id, channel="kanal", first=3, last=5)
-    entry = Entry(kind=EntryKind.BATCH, run=run.id, place=workspace.catalog.next_place(), batch=Batch(gaps=(gap,)))
+    entry = Entry(kind=EntryKind.BATCH, run=run.id, place=next_place(workspace.catalog), batch=Batch(gaps=(gap,)))
     record = new_id()
-    assert workspace.catalog.tell(entry, record) is not None
-    assert workspace.catalog.tell(entry, record) is None
+    assert tell_entry(workspace.catalog, entry, record) is not None
+    assert tell_entry(workspace.catalog, entry, record) is None
     with workspace.catalog.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM gaps")) == 1
     run.end()
@@ -120,18 +124,17 @@ def test_an_entry_whose_answer_was_lost_is_not_told_again(
     """The commit takes effect and the connection breaks before we hear of it: the next flush goes on."""
     run = begin(workspace)
     see(run, "first", media=(Media(kind=MediaKind.PHOTO, url="https://cdn.example/1.jpg"),))
-    tell = workspace.catalog.tell
 
     def tell_and_break(*given, **more):  # type: ignore[no-untyped-def]
-        tell(*given, **more)
-        monkeypatch.setattr(workspace.catalog, "tell", tell)
+        tell_entry(*given, **more)
+        monkeypatch.setattr("osint_pipeline.journal.tell_entry", tell_entry)
         raise DatabaseUnavailable("here", "the answer was lost")
 
-    monkeypatch.setattr(workspace.catalog, "tell", tell_and_break)
+    monkeypatch.setattr("osint_pipeline.journal.tell_entry", tell_and_break)
     with pytest.raises(DatabaseUnavailable):
         run.flush()
-    file = run.want("https://cdn.example/1.jpg", "file")
-    run.gave_up(file, CaptureState.FAILED, "gone")
+    file = run.captures.want("https://cdn.example/1.jpg", "file")
+    run.captures.gave_up(file, CaptureState.FAILED, "gone")
     see(run, "second", first=2)
     summary = run.end()
     assert (summary.outcome, summary.error) == ("partial", None)
@@ -149,7 +152,7 @@ def test_what_waited_for_the_database_is_told_in_the_order_of_its_telling(
     see(late, "as it was first")
     broken = DatabaseUnavailable("here", "away")
     with monkeypatch.context() as patched:
-        patched.setattr(type(workspace.catalog), "tell", lambda *_, **__: (_ for _ in ()).throw(broken))
+        patched.setattr("osint_pipeline.journal.tell_entry", lambda *_, **__: (_ for _ in ()).throw(broken))
         with pytest.raises(DatabaseUnavailable):
             late.flush()
     see(quick, "as it was later")
@@ -190,10 +193,10 @@ def test_a_catalogue_begun_anew_goes_on_behind_the_lost_one(workspace: Workspace
     run = begin(workspace)
     see(run, "before")
     run.end()
-    before = workspace.catalog.next_place()
+    before = next_place(workspace.catalog)
     other = replace(workspace.service, database_url=plain(empty_database_url))
     with Workspace(other) as fresh:
-        assert fresh.catalog.next_place() > before
+        assert next_place(fresh.catalog) > before
 
 
 def test_a_damaged_store_gives_what_is_left_and_names_what_is_not(workspace: Workspace) -> None:
@@ -210,7 +213,7 @@ def test_a_damaged_store_gives_what_is_left_and_names_what_is_not(workspace: Wor
     lost = first.replace(".manifest.json", ".warc.gz").rsplit("/", 1)[1]
     (path,) = (workspace.folder / "store" / "data").rglob(lost)
     path.unlink()
-    with workspace.catalog.scratch() as fresh, beside(workspace, fresh) as other:
+    with open_scratch(workspace.catalog) as fresh, beside(workspace, fresh) as other:
         done = rebuild(other, lock=False)
         assert done.warcs == 2 and len(done.troubles) == 2
         assert any(lost.removesuffix(".warc.gz") in one for one in done.troubles)
@@ -228,7 +231,7 @@ def test_a_rebuild_that_was_killed_is_begun_anew_and_nothing_else_is_done_meanwh
     assert all(one.why is None for one in upload(workspace))
     service = replace(workspace.service, database_url=plain(empty_database_url))
     with Workspace(service, rebuilds=True) as other:
-        other.catalog.begin_rebuilding()  # and then it was killed
+        begin_rebuilding(other.catalog)  # and then it was killed
     from osint_pipeline.errors import UserError
 
     with Workspace(service) as other, pytest.raises(UserError, match="being made again"):
@@ -273,7 +276,7 @@ def test_what_is_written_is_what_is_told() -> None:
 
 
 def test_recover_leaves_a_living_reparse_alone(workspace: Workspace) -> None:
-    from osint_pipeline.run import this_process
+    from osint_pipeline.process_names import this_process
     from storage.rows import RunRow
 
     source = begin(workspace)
@@ -284,7 +287,7 @@ def test_recover_leaves_a_living_reparse_alone(workspace: Workspace) -> None:
         detail={"act": "reparse"},
         process=this_process(socket.gethostname()),
     )
-    workspace.catalog.begin_run(row)
+    begin_run(workspace.catalog, row)
     assert list(recover(workspace)) == []
 
 

@@ -17,6 +17,7 @@ from osint_pipeline.uploads import last_upload, note_upload
 from osint_pipeline.workspace import Workspace
 from storage import totals
 from storage.errors import StoreUnavailable
+from storage.events import add_event
 from storage.ids import new_id
 from storage.migrating import known
 from tests.world import NOW, World, ago, emptied, open_workspace
@@ -90,9 +91,9 @@ def test_totals_only_grow_and_are_the_same_before_and_after_they_are_counted(
     world.captures(run, source, 1, "captured", verdict="content")
     world.visit(source, ago(hours=2), attempt=3, outcome="partial")
     world.visit(source, ago(hours=1), "missed")
-    workspace.catalog.add_event("held back", "a.warc.gz", None, {"why": "x"})
-    workspace.catalog.add_event("verified", "all", None, {"passed": 4, "failed": 2, "unverifiable": 0})
-    workspace.catalog.add_event("recovered", "m1", None, {"mended": 3})
+    add_event(workspace.catalog, "held back", "a.warc.gz", None, {"why": "x"})
+    add_event(workspace.catalog, "verified", "all", None, {"passed": 4, "failed": 2, "unverifiable": 0})
+    add_event(workspace.catalog, "recovered", "m1", None, {"mended": 3})
     wanted = {
         ("runs", "partial"): 1, ("captures", "captured"): 1, ("captures", "refused"): 3, ("captures", "failed"): 1,
         ("refused", "challenge"): 1, ("refused", "robots"): 1, ("refused", "status"): 1, ("visits", "partial"): 1,
@@ -111,7 +112,7 @@ def test_totals_only_grow_and_are_the_same_before_and_after_they_are_counted(
     assert counted() == first
     world.run(source, ago(minutes=5))
     world.visit(source, ago(minutes=6))
-    workspace.catalog.add_event("held back", "b.warc.gz", None, {"why": "x"})
+    add_event(workspace.catalog, "held back", "b.warc.gz", None, {"why": "x"})
     second = counted()
     assert second[("runs", "complete")] == 1 and second[("events", "held back")] == 2
     for later in (timedelta(0), timedelta(hours=1), timedelta(days=9)):
@@ -195,8 +196,8 @@ def test_a_machine_says_how_it_stands_without_asking_the_store(workspace: Worksp
     world.warc("a.warc.gz", "sealed", ago(hours=2), 700, str(here / "a.warc.gz"))
     world.warc("b.warc.gz", "preserved", ago(hours=3), 900, str(here / "b.warc.gz"))
     world.warc("c.warc.gz", "sealed", ago(hours=9), 500, "/elsewhere/sealed/c.warc.gz")
-    workspace.catalog.add_event("held back", "a.warc.gz", None, {"why": "x"})
-    workspace.catalog.add_event("held back", "c.warc.gz", None, {"why": "x"})
+    add_event(workspace.catalog, "held back", "a.warc.gz", None, {"why": "x"})
+    add_event(workspace.catalog, "held back", "c.warc.gz", None, {"why": "x"})
     (workspace.spool.open_folder / "t.warc.gz.torn").write_bytes(b"x")
     note_upload(workspace.folder, StoreUnavailable("http://geheim.example", "away"))
     detail = describe(workspace, concurrency=4, running=["t.me"], clock={"offset_seconds": 0.25, "source": "ntp"})

@@ -25,6 +25,7 @@ from osint_pipeline.measures import measure
 from osint_pipeline.metrics import render
 from osint_pipeline.web_metrics import listening, serve
 from osint_pipeline.workspace import Workspace
+from storage.events import add_event
 from storage.migrating import known
 from tests.commands import Osint
 from tests.world import NOW, World, ago, emptied, open_workspace
@@ -62,7 +63,7 @@ def full(world: World) -> None:
     world.replays(other, 0.5, explains=True)
     world.replays(other, 0.5, at=ago(hours=25))
     world.machine("m1", ago(seconds=4), last_upload_at=ago(hours=1), **detail)
-    world.catalog.add_event("preserved", "a.warc.gz", None, {})
+    add_event(world.catalog, "preserved", "a.warc.gz", None, {})
     world.sql(
         "INSERT INTO alerts (id, rule, subject, severity, said, began_at, detail) "
         "VALUES (gen_random_uuid(), 'disk-low', 'm1', 'critical', 'x', :at, '{}')",

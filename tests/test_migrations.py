@@ -10,6 +10,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 
 from storage import finding
 from storage.catalog import Catalog
+from storage.entries import next_place, tell_entry
 from storage.ids import new_id
 from storage.journal import Entry, EntryKind
 from storage.migrating import FOLDER, known
@@ -105,8 +106,8 @@ def test_a_released_schema_is_brought_up_with_its_data(revision: str, empty_data
         assert {name: after[name] for name in before} == before
         (post,) = finding.find(catalog, "задержали")
         assert post.id == values["post"] and post.records
-        entry = Entry(kind=EntryKind.BATCH, run=values["run"], place=catalog.next_place(), batch=Batch())
-        assert catalog.tell(entry, new_id()) is not None  # what is new since works on what is old
+        entry = Entry(kind=EntryKind.BATCH, run=values["run"], place=next_place(catalog), batch=Batch())
+        assert tell_entry(catalog, entry, new_id()) is not None  # what is new since works on what is old
     engine.dispose()
 
 

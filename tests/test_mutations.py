@@ -25,6 +25,7 @@ from settings.service import load
 from storage.exchange import RecordType
 from storage.fields import urn
 from storage.rows import WarcState
+from storage.warc_files import list_warcs
 from tests.commands import ROOT, Osint
 from tests.mutations import CATALOGUE, FILE, Trio, replace
 from tests.watching import wait_for
@@ -50,7 +51,7 @@ class Archive:
 
     def named(self) -> list[Claim]:
         """Verify the WARC as `osint verify NAME` does."""
-        (row,) = self.workspace.catalog.warcs(names=[self.warc.name])
+        (row,) = list_warcs(self.workspace.catalog, names=[self.warc.name])
         return list(verify_warc(self.workspace, row))
 
     def stored(self, suffix: str, warc: Path | None = None) -> Path:
@@ -71,7 +72,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
                 (run,) = osint.rows("crawl", "--spider", "telegram", sites.telegram)
             settings = load({key: value for key, value in osint.environ.items() if key.startswith("OSINT_")}).service
             with Workspace(settings) as workspace:
-                warcs = [row.name for row in workspace.catalog.warcs() if str(row.run_id) == run["run"]]
+                warcs = [row.name for row in list_warcs(workspace.catalog) if str(row.run_id) == run["run"]]
                 paths = [path for name in sorted(warcs) if (path := workspace.local_copy(name))]
                 assert len(paths) > 1
                 whole = [path for path in paths[1:] if {RecordType.REVISIT, RecordType.RESPONSE} <= kinds(path)]
@@ -246,7 +247,7 @@ def test_a_warc_that_the_catalogue_forgot_is_named(archive: Archive) -> None:
 
 
 def test_a_row_that_forgot_its_key_does_not_keep_the_store_from_being_checked(archive: Archive) -> None:
-    (row,) = archive.workspace.catalog.warcs(names=[archive.warc.name])
+    (row,) = list_warcs(archive.workspace.catalog, names=[archive.warc.name])
     claims = list(verify_warc(archive.workspace, dataclasses.replace(row, state=WarcState.SEALED, key=None)))
     assert set(failed(claims)) == {"catalogue-warc"}
     assert {"store-sha256", "store-manifest", "store-index"} <= {
@@ -268,7 +269,7 @@ def test_a_strangers_manifest_in_the_store_ends_no_check(name: str, archive: Arc
     replace(path, data)
     try:
         claims = list(verify_all(archive.workspace))
-        (row,) = archive.workspace.catalog.warcs(names=[archive.warc.name])
+        (row,) = list_warcs(archive.workspace.catalog, names=[archive.warc.name])
         unknown = list(verify_warc(archive.workspace, dataclasses.replace(row, manifest_sha256=None)))
     finally:
         replace(path, before)
@@ -335,7 +336,7 @@ def test_the_check_of_everything_says_what_it_read(archive: Archive) -> None:
 def test_what_is_gone_from_the_store_is_named(suffix: str, claim: str, archive: Archive) -> None:
     """The last tests: the server remembers for a while that it did not find them."""
     archive.stored(suffix, archive.other).unlink()
-    (row,) = archive.workspace.catalog.warcs(names=[archive.other.name])
+    (row,) = list_warcs(archive.workspace.catalog, names=[archive.other.name])
     found: set[str] = set()
 
     def named() -> bool:  # the server remembers for a second what lay in the folder

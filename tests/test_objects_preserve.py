@@ -28,7 +28,10 @@ from storage.finding import check_events, list_events
 from storage.ids import new_id
 from storage.objects import S3, ObjectStore
 from storage.rows import RunRow, SourceRow, WarcState
+from storage.runs import begin_run
+from storage.sources import ensure_source
 from storage.warc import OpenWarc
+from storage.warc_files import list_warcs
 from tests.cephserver import CephServer
 from tests.commands import Osint, kill_group
 from tests.faultproxy import Fault, FaultProxy
@@ -65,14 +68,14 @@ class Home:
     def seal(self, count: int, size_bytes: int = 3000) -> list[str]:
         """Seal this many WARCs, each in a run of its own; their names, oldest first."""
         with self.workspace() as opened:
-            source = opened.catalog.ensure_source(
-                SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
+            source = ensure_source(
+                opened.catalog, SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
             )
             return [self._seal(opened, source.id, number, size_bytes) for number in range(count)]
 
     def _seal(self, opened: Workspace, source: Any, number: int, size_bytes: int) -> str:
         run = RunRow(source_id=source, started_at=NOON, versions={"osint-pipeline": "0.1.0"}, process="1@host")
-        opened.catalog.begin_run(run)
+        begin_run(opened.catalog, run)
         spool = opened.spool
         name = f"osint-{9 - number}-{run.id}"  # the oldest is not the first by name
         warc = OpenWarc.create(spool.open_folder, name, INFO, sealed=spool.sealed_folder)
@@ -101,7 +104,7 @@ def new_user(server: CephServer) -> S3:
 
 
 def states(opened: Workspace) -> dict[str, WarcState]:
-    return {one.name: one.state for one in opened.catalog.warcs()}
+    return {one.name: one.state for one in list_warcs(opened.catalog)}
 
 
 def proxied(home: Home, proxy: FaultProxy) -> dict[str, str]:
@@ -168,7 +171,7 @@ def test_several_at_once_through_a_bad_network_lose_nothing(home: Home, fault: F
         assert sorted(one.name for one in upload(opened) if not one.why) == sorted(names)
     assert proxy.hits >= 8
     with home.workspace() as opened:
-        for warc in opened.catalog.warcs():
+        for warc in list_warcs(opened.catalog):
             local = opened.local_copy(warc.name)
             assert local and warc.key and opened.store.sha256_of(warc.key) == file_sha256(local) == warc.sha256
 
@@ -183,7 +186,7 @@ def test_an_upload_of_several_that_is_killed_goes_on(home: Home) -> None:
     assert rows and all(row["preserved"] for row in rows) and len(rows) < len(names)
     with home.workspace() as opened:
         assert set(states(opened).values()) == {WarcState.PRESERVED}
-        for warc in opened.catalog.warcs():
+        for warc in list_warcs(opened.catalog):
             assert warc.key and opened.store.sha256_of(warc.key) == warc.sha256
         assert check_events(opened.catalog) is None
 
@@ -192,7 +195,7 @@ def test_an_upload_of_several_that_is_killed_goes_on(home: Home) -> None:
 def test_what_differs_in_the_store_is_set_aside_and_waits_for_a_person(home: Home, which: str) -> None:
     names = home.seal(3)
     with home.workspace() as opened:
-        (warc,) = opened.catalog.warcs(names=[names[1]])
+        (warc,) = list_warcs(opened.catalog, names=[names[1]])
         local = opened.local_copy(warc.name)
         assert local
         key, ours = key_of(warc, "kanal"), local
@@ -221,7 +224,7 @@ def test_what_differs_in_the_store_is_set_aside_and_waits_for_a_person(home: Hom
     (row,) = home.osint().rows("upload")
     assert row["preserved"] and row["warc"] == warc.name
     with home.workspace() as opened:
-        (warc,) = opened.catalog.warcs(names=[warc.name])
+        (warc,) = list_warcs(opened.catalog, names=[warc.name])
         assert not [one for one in verify_warc(opened, warc) if one.result is ClaimResult.FAIL]
 
 
@@ -234,7 +237,7 @@ def test_a_later_overwrite_or_deletion_does_not_fool_verify(ceph_home: Home) -> 
         store.wire.call("put_object_lock_configuration", ObjectLockConfiguration=lock)
     with ceph_home.workspace() as opened:
         (done,) = upload(opened)
-        (warc,) = opened.catalog.warcs()
+        (warc,) = list_warcs(opened.catalog)
         assert warc.version_id and warc.key == done.key
         (opened.spool.sealed_folder / name).rename(opened.folder / "away")
 

@@ -30,8 +30,9 @@ from osint_pipeline.fetch.browser import Browser, BrowserCrashed, BrowserLimits
 from osint_pipeline.fetch.display import check_display
 from osint_pipeline.fetch.guard import Guard
 from osint_pipeline.fetch.pool import Pool
+from settings.errors import SettingError
 from settings.exits import read_exit
-from settings.service import SettingError, load
+from settings.service import load
 from storage.exchange import Exchange, RecordRef, RecordType, Resource, Stored
 from storage.ids import new_id
 from tests.commands import ROOT, Inside, Osint

@@ -22,6 +22,8 @@ from settings.service import load
 from spiders import telegram
 from storage.catalog import Catalog
 from storage.exchange import Exchange
+from storage.scratch import open_scratch
+from storage.warc_files import list_warcs
 from tests.commands import Osint, kill_group
 
 
@@ -118,13 +120,13 @@ def test_a_lost_database_is_made_again_and_finds_the_same(archive: Osint, tmp_pa
 
 
 def test_a_quick_rebuild_calls_nothing_preserved(archive: Osint, tmp_path: Path) -> None:
-    with connect(archive) as workspace, workspace.catalog.scratch() as catalog:
+    with connect(archive) as workspace, open_scratch(workspace.catalog) as catalog:
         from osint_pipeline.rebuild import beside, rebuild
 
         with beside(workspace, catalog) as other:
             done = rebuild(other, read_back=False)
-        assert done.warcs == len(catalog.warcs()) > 5
-        assert {warc.state for warc in catalog.warcs()} == {"uploaded"}
+        assert done.warcs == len(list_warcs(catalog)) > 5
+        assert {warc.state for warc in list_warcs(catalog)} == {"uploaded"}
 
 
 def test_reading_again_changes_nothing_where_the_parsers_are_the_same(archive: Osint) -> None:
@@ -167,7 +169,7 @@ def read_as_of_old(workspace: Workspace, url: str) -> None:
         body = answer.read()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
     run = Run(workspace, make_sources([url], spider="telegram", render="never", robots="obey", proxy=None)[0])
-    capture = run.want(url, "page")
+    capture = run.captures.want(url, "page")
     now = datetime.now(UTC)
     ref = run.recorder.exchange(
         Exchange(
@@ -175,11 +177,11 @@ def read_as_of_old(workspace: Workspace, url: str) -> None:
         ),
         capture,
     )
-    run.answered(capture, url=url, status=200, media_type="text/html", refs=[ref])
+    run.captures.answered(capture, url=url, status=200, media_type="text/html", refs=[ref])
     page = telegram.parse(body, url)
     lost = replace(next(post for post in page.posts if post.text), text="", extra=(("reader", "old"),))
     posts = tuple(lost if post.post_id == lost.post_id else post for post in page.posts)
-    run.read(capture, replace(page, posts=posts), None)
+    run.captures.read(capture, replace(page, posts=posts), None)
     run.end()
 
 
@@ -220,7 +222,7 @@ def test_an_archive_of_0_1_0_is_made_again_by_reading_its_captures(tmp_path: Pat
             osint.run("crawl", "--spider", "telegram", "--limit", "2", sites.telegram, code=None)
             before = osint.rows("find", "--kind", "post", "--limit", "1000")
             age(osint.home / "store")
-            with connect(osint) as workspace, workspace.catalog.scratch() as catalog:
+            with connect(osint) as workspace, open_scratch(workspace.catalog) as catalog:
                 from osint_pipeline.rebuild import beside, rebuild
 
                 with beside(workspace, catalog) as other:

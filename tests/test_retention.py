@@ -271,7 +271,7 @@ def test_a_copy_that_another_store_preserved_stays(archive: Archive, tmp_path: P
 STOPS = {
     "before the file goes": "storage.spool.Spool.release",
     "before the catalogue knows": "osint_pipeline.retention._forget_path",
-    "before the event": "storage.catalog.Catalog.add_event",
+    "before the event": "osint_pipeline.retention.add_event",
 }
 KILLED = """
 import os, signal, sys

@@ -7,11 +7,13 @@ import sys
 from sqlalchemy import text
 
 from storage.catalog import Catalog
+from storage.scratch import open_scratch, sweep_scratch
 
 HOLDER = """
 import sys
 from storage.catalog import Catalog
-with Catalog.open(sys.argv[1]) as catalog, catalog.scratch():
+from storage.scratch import open_scratch
+with Catalog.open(sys.argv[1]) as catalog, open_scratch(catalog):
     print("made", flush=True)
     sys.stdin.read()
 """
@@ -32,14 +34,14 @@ def test_what_a_killed_process_left_is_dropped_and_what_a_living_one_uses_is_not
             connection.execute(text("CREATE SCHEMA scratch_of_somebody_else"))
         assert owner.stdout.readline() == "made\n"
         before = schemas(catalog)
-        assert len(before) == 2 and catalog.sweep_scratch() == [] and schemas(catalog) == before
+        assert len(before) == 2 and sweep_scratch(catalog) == [] and schemas(catalog) == before
         owner.send_signal(signal.SIGKILL)
         owner.wait()
         (ours,) = [name for name in before if name != "scratch_of_somebody_else"]
         swept: list[str] = []
         while not swept:  # until the server notices that its connection is gone
-            swept = catalog.sweep_scratch()
+            swept = sweep_scratch(catalog)
         assert swept == [ours] and schemas(catalog) == ["scratch_of_somebody_else"]
-        with catalog.scratch():
-            assert catalog.sweep_scratch() == []
+        with open_scratch(catalog):
+            assert sweep_scratch(catalog) == []
         assert schemas(catalog) == ["scratch_of_somebody_else"]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from settings.service import Service, SettingError, load, private_folder
+from settings.errors import SettingError
+from settings.folders import private_folder
+from settings.service import Service, load
 
 
 def environment(tmp_path: Path, **more: str) -> dict[str, str]:

@@ -35,7 +35,10 @@ from storage.journal import is_journal, told_by
 from storage.manifest import read_manifest, sealed_from
 from storage.records import open_warc
 from storage.rows import WarcState
+from storage.runs import unfinished_runs
+from storage.scratch import open_scratch
 from storage.warc import BrokenWarc
+from storage.warc_files import list_warcs
 from tests.commands import Osint
 from tests.mutations import Trio, edit, extra, swap
 from tests.sharedruns import POINTS, RUNS, begin, see, visit
@@ -67,7 +70,7 @@ def mend_and_compare(workspace: Workspace) -> None:
     list(recover(workspace))
     assert not list(recover(workspace)), "a second recovery finds something to mend"
     assert all(one.why is None for one in upload(workspace))
-    with workspace.catalog.scratch() as fresh, beside(workspace, fresh) as other:
+    with open_scratch(workspace.catalog) as fresh, beside(workspace, fresh) as other:
         assert rebuild(other, lock=False).troubles == []
         assert {row.table: row.first for row in compare(workspace.catalog, fresh) if row.differing} == {}
     failed, unverifiable = answers(verify_all(workspace))
@@ -99,7 +102,7 @@ def test_runs_share_a_warc_and_keep_their_own_outcomes(workspace: Workspace) -> 
     assert shared.age_seconds == 0
     made = [visit(workspace, shared, number) for number in range(RUNS)]
     assert shared.age_seconds > 0
-    (warc,) = workspace.catalog.warcs()
+    (warc,) = list_warcs(workspace.catalog)
     assert (warc.state, warc.run_id) == (WarcState.OPEN, made[0].id)
     rows = list_runs(workspace.catalog)
     assert {(row.outcome, row.captured, row.warc_files, row.preserved) for row in rows} == {("complete", 2, 1, 0)}
@@ -123,7 +126,7 @@ def test_its_manifest_lists_the_runs_and_its_key_names_the_host(workspace: Works
     ]
     assert {"run", "source", "configuration_sha256"}.isdisjoint(told) and told["host"] == "T.me:8080"
     list(upload(workspace))
-    (warc,) = workspace.catalog.warcs()
+    (warc,) = list_warcs(workspace.catalog)
     assert warc.key and warc.sealed_at
     series = warc.name.removesuffix("-00000.warc.gz")
     assert warc.key == f"v1/warc/t-me-8080/{warc.sealed_at:%Y/%m/%d}/{series}/{warc.name}" and warc.key.isascii()
@@ -198,11 +201,11 @@ def test_what_is_open_is_read_and_nothing_of_it_is_called_false(workspace: Works
     assert {one.result for one in verify_records(workspace, first.id)} == {Result.PASS}
     assert list(recover(workspace)) == []
     shared.turn()
-    assert list(recover(workspace)) == [] and {one.state for one in workspace.catalog.warcs()} == {"open", "sealed"}
+    assert list(recover(workspace)) == [] and {one.state for one in list_warcs(workspace.catalog)} == {"open", "sealed"}
     assert answers(verify_all(workspace))[0] == []
     third.end()
     shared.close()
-    assert {one.state for one in workspace.catalog.warcs()} == {"sealed"}
+    assert {one.state for one in list_warcs(workspace.catalog)} == {"sealed"}
     mend_and_compare(workspace)
 
 
@@ -243,7 +246,7 @@ def test_one_run_at_a_time_and_none_behind_its_end(workspace: Workspace) -> None
     shared.close()
     with pytest.raises(BrokenWarc, match="closed"):
         begin(workspace, shared, 3)
-    assert workspace.catalog.unfinished_runs() == [], "none has begun that could not write"
+    assert unfinished_runs(workspace.catalog) == [], "none has begun that could not write"
     mend_and_compare(workspace)
 
 
@@ -252,7 +255,7 @@ def test_a_run_that_cannot_begin_lets_the_next_one_write(workspace: Workspace, m
     first = visit(workspace, shared, 1)
     away = DatabaseUnavailable("here", "away")
     with monkeypatch.context() as patched:
-        patched.setattr(type(workspace.catalog), "tell", lambda *_, **__: (_ for _ in ()).throw(away))
+        patched.setattr("osint_pipeline.journal.tell_entry", lambda *_, **__: (_ for _ in ()).throw(away))
         with pytest.raises(DatabaseUnavailable):
             begin(workspace, shared, 2)
     third = visit(workspace, shared, 3)
@@ -273,14 +276,14 @@ def test_a_run_that_cannot_be_told_does_not_hold_up_the_others(
     see(second, "not told")
     away = DatabaseUnavailable("here", "away")
     with monkeypatch.context() as patched:
-        patched.setattr(type(workspace.catalog), "tell", lambda *_, **__: (_ for _ in ()).throw(away))
+        patched.setattr("osint_pipeline.journal.tell_entry", lambda *_, **__: (_ for _ in ()).throw(away))
         assert second.end().error is away
     third = visit(workspace, shared, 3)
     assert set(first.series.warcs) == set(second.series.warcs) != set(third.series.warcs)
     shared.turn()
     shared.close()
     (waits,), (follows,) = first.series.warcs, third.series.warcs
-    states = {one.name: one.state for one in workspace.catalog.warcs()}
+    states = {one.name: one.state for one in list_warcs(workspace.catalog)}
     assert states == {waits: WarcState.OPEN, follows: WarcState.SEALED}
     assert answers(verify_all(workspace))[0] == []
     with workspace.catalog.begin() as connection:
@@ -300,17 +303,17 @@ def test_a_turn_under_pressure_tells_only_of_what_is_told(workspace: Workspace) 
     shared = SharedWarcs.open(workspace, "t.me")
     visit(workspace, shared, 1)
     run = begin(workspace, shared, 2)
-    wanted = run.want("https://t.me/s/kanal2", "page")
+    wanted = run.captures.want("https://t.me/s/kanal2", "page")
     see(run, "closed")
     pressure = Backpressure(run, _NoThrottle(), drains=True)  # type: ignore[arg-type]
     pressure.level = Level.FULL
     run.recorder.resource(a_note(), wanted)
     pressure.keep()
     pressure.keep()
-    assert [one.state for one in workspace.catalog.warcs()] == [WarcState.OPEN]
-    run.answered(wanted, url="https://t.me/s/kanal2", status=404, media_type=None, refs=[])
+    assert [one.state for one in list_warcs(workspace.catalog)] == [WarcState.OPEN]
+    run.captures.answered(wanted, url="https://t.me/s/kanal2", status=404, media_type=None, refs=[])
     pressure.keep()
-    assert [one.state for one in workspace.catalog.warcs()].count(WarcState.SEALED) >= 1
+    assert [one.state for one in list_warcs(workspace.catalog)].count(WarcState.SEALED) >= 1
     run.end()
     shared.close()
     mend_and_compare(workspace)
@@ -354,7 +357,7 @@ def test_a_process_killed_at_each_point_leaves_what_was_synced(workspace: Worksp
             (row,) = [row for row in list_runs(workspace.catalog) if row.run == unfinished[0].run]
             assert (row.wanted, row.captured, row.posts) == (3, 1, 1), row  # two are no pages for today's reader
     mend_and_compare(workspace)
-    names = [one.name for one in workspace.catalog.warcs()]
+    names = [one.name for one in list_warcs(workspace.catalog)]
     assert len(set(names)) == len(names)
 
 
@@ -381,7 +384,7 @@ def test_twenty_kills_lose_nothing_that_was_said_and_double_nothing(workspace: W
         assert not connection.execute(text(doubled)).all()
         posts = connection.execute(text("SELECT channel_key, post_id FROM posts")).all()
     assert len(set(posts)) == len(posts)
-    shared = [one for one in workspace.catalog.warcs() if "-shared-" in one.name]
+    shared = [one for one in list_warcs(workspace.catalog) if "-shared-" in one.name]
     print(
         f"20 kills, {alive} of a living process: {len(rows)} runs in {len(shared)} shared WARCs, {len(said)} reported"
     )
@@ -394,7 +397,7 @@ def test_a_crawl_of_several_sources_fills_one_warc(workspace: Workspace, zygote:
         assert zygote.run("crawl", sites.telegram, sites.news, sites.troubled("missing")) == 0, zygote.log.read_text()
     lines = [line.split() for line in zygote.log.read_text().splitlines() if line.count("-") == 4]
     assert [line[2] for line in lines] == ["1", "1", "1"], lines
-    (warc,) = workspace.catalog.warcs()
+    (warc,) = list_warcs(workspace.catalog)
     path = workspace.local_copy(warc.name)
     assert path and list(by_chapter(path)) == [line[0] for line in lines]
     mend_and_compare(workspace)

@@ -22,7 +22,9 @@ from osint_pipeline.workspace import Workspace
 from settings.service import load
 from storage.finding import check_events, list_events
 from storage.ids import new_id
+from storage.rebuilding import is_empty
 from storage.rows import SourceRow
+from storage.sources import ensure_source
 from storage.standing import standings
 from storage.walls import Wall, note_walls
 from storage.watch_lists import list_words, put_words
@@ -102,8 +104,9 @@ def test_of_single_pages_each_address_is_a_source(workspace: Workspace) -> None:
 
 
 def test_what_was_crawled_by_hand_is_watched_under_its_own_slug(workspace: Workspace) -> None:
-    by_hand = workspace.catalog.ensure_source(
-        SourceRow(slug="kanal-by-hand", url=CHANNEL, spider="telegram", created_at=datetime.now(UTC), robots="obey")
+    by_hand = ensure_source(
+        workspace.catalog,
+        SourceRow(slug="kanal-by-hand", url=CHANNEL, spider="telegram", created_at=datetime.now(UTC), robots="obey"),
     )
     with pytest.raises(UserError, match="no watched source") as refused:
         find(workspace.catalog, "kanal-by-hand")
@@ -273,7 +276,7 @@ def test_two_who_add_the_same_at_once_make_one(workspace: Workspace) -> None:
         mine = [f"https://o{(number + step) % 8}.example/" for step in range(8)]
         return [one.what.value for one in put(workspace, [Wanted(url=url) for url in mine])]
 
-    assert workspace.catalog.is_empty()  # opens it, once
+    assert is_empty(workspace.catalog)  # opens it, once
     with ThreadPoolExecutor(4) as pool:
         whats = [what for found in pool.map(work, range(4)) for what in found]
     assert sorted(whats) == ["added"] * 8 + ["unchanged"] * 24
@@ -386,9 +389,9 @@ def test_a_snapshot_of_before_watches_is_read(workspace: Workspace) -> None:
 
 
 def test_a_catalogue_that_watches_something_is_not_empty(workspace: Workspace) -> None:
-    assert workspace.catalog.is_empty()
+    assert is_empty(workspace.catalog)
     add(workspace)
-    assert not workspace.catalog.is_empty()
+    assert not is_empty(workspace.catalog)
 
 
 def test_set_due_writes_what_due_at_says(workspace: Workspace) -> None:

@@ -11,6 +11,7 @@ from osint_pipeline.timetable import tick
 from storage.catalog import Catalog
 from storage.ids import new_id
 from storage.rows import SourceRow
+from storage.sources import ensure_source
 from storage.visits import (
     VisitRow,
     VisitState,
@@ -43,7 +44,7 @@ def catalog(embedded_url: str):
 
 def watched(catalog: Catalog, name: str, since: datetime, **more) -> UUID:
     url = f"http://{name}.example/s/kanal"
-    row = catalog.ensure_source(SourceRow(slug=name, url=url, spider="telegram", created_at=NOW))
+    row = ensure_source(catalog, SourceRow(slug=name, url=url, spider="telegram", created_at=NOW))
     put_watch(
         catalog, WatchRow(**{"source_id": row.id, "added_at": NOW, "changed_at": NOW, "schedule": "* * * * *", **more})
     )

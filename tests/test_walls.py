@@ -11,9 +11,12 @@ from osint_pipeline.cli.source_views import _print_walls
 from osint_pipeline.walls import Walls
 from spiders.page import Page, Verdict
 from spiders.second_look import SecondLook
+from storage.batches import commit_batch
 from storage.catalog import Catalog
 from storage.ids import new_id
 from storage.rows import Batch, CaptureKind, CaptureRow, CaptureState, RunRow, SourceRow
+from storage.runs import begin_run
+from storage.sources import ensure_source
 from storage.walls import MOST, Wall, clear_walls, note_walls, walls_since
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -119,9 +122,9 @@ def test_a_wall_that_was_not_met_for_long_is_counted_anew(catalog: Catalog) -> N
 
 
 def begun(catalog: Catalog, exit: str | None = None, identity: str | None = None) -> UUID:
-    source = catalog.ensure_source(SourceRow(slug="x", url=URL, spider="page", created_at=NOW))
+    source = ensure_source(catalog, SourceRow(slug="x", url=URL, spider="page", created_at=NOW))
     detail = {"egress": {"exit": exit}, "proxy": exit is not None, "identity": identity}
-    catalog.begin_run(run := RunRow(source_id=source.id, started_at=NOW, detail=detail))
+    begin_run(catalog, run := RunRow(source_id=source.id, started_at=NOW, detail=detail))
     return run.id
 
 
@@ -130,27 +133,27 @@ def test_another_refusal_holds_for_its_page_and_source_while_it_is_the_last_word
     ours = walls(catalog)
     ours.closed(one := row("login_wall", run=run))
     assert ours.in_vain(URL) and not ours.in_vain(URL + "/other"), "at once, before it is committed"
-    catalog.commit(Batch(captures=(one,)))
+    commit_batch(catalog, Batch(captures=(one,)))
     assert walls(catalog).in_vain(URL)
     assert not walls(catalog, NOW + timedelta(hours=25)).in_vain(URL)
     assert not Walls(catalog, new_id(), exit="direct", now=NOW, hours=24.0).in_vain(URL), "another source may see more"
-    catalog.commit(Batch(captures=(row("content", at=NOW + timedelta(minutes=1), run=run),)))
+    commit_batch(catalog, Batch(captures=(row("content", at=NOW + timedelta(minutes=1), run=run),)))
     assert not walls(catalog).in_vain(URL)
-    catalog.commit(Batch(captures=(row(None, URL + "/status", status=403, run=run),)))
+    commit_batch(catalog, Batch(captures=(row(None, URL + "/status", status=403, run=run),)))
     assert walls(catalog).in_vain(URL + "/status"), "a status alone is a refusal too"
 
 
 def test_what_was_refused_one_way_may_be_tried_another(catalog: Catalog) -> None:
     page, me = URL + "/ways", "0a" * 32
     mine = Walls(catalog, SOURCE, exit="direct", now=NOW, hours=24.0, identity=me)
-    catalog.commit(Batch(captures=(row("login_wall", page, run=begun(catalog)),)))
+    commit_batch(catalog, Batch(captures=(row("login_wall", page, run=begun(catalog)),)))
     assert walls(catalog).in_vain(page)
     assert not walls(catalog, exit="minsk").in_vain(page) and not walls(catalog, exit="proxy").in_vain(page)
     assert not mine.in_vain(page)
     later = NOW + timedelta(minutes=1)
-    catalog.commit(Batch(captures=(row("content", page, at=later, run=begun(catalog, "minsk")),)))
+    commit_batch(catalog, Batch(captures=(row("content", page, at=later, run=begun(catalog, "minsk")),)))
     assert walls(catalog).in_vain(page), "what another exit sees is no word of this one"
-    catalog.commit(Batch(captures=(row("login_wall", page, at=later, run=begun(catalog, identity=me)),)))
+    commit_batch(catalog, Batch(captures=(row("login_wall", page, at=later, run=begun(catalog, identity=me)),)))
     assert mine.in_vain(page)
     walls(catalog).committed([row("challenge", "https://ways.example/")])
     assert walls(catalog).in_vain("https://ways.example/2") and not mine.in_vain("https://ways.example/2")
@@ -159,13 +162,13 @@ def test_what_was_refused_one_way_may_be_tried_another(catalog: Catalog) -> None
 def test_the_operator_clears_a_hosts_walls(catalog: Catalog) -> None:
     page = "https://clear.example/a"
     walls(catalog).committed([row("challenge", page), row("login_wall", page, kind="page")])
-    catalog.commit(Batch(captures=(row("challenge", page, run=begun(catalog)),)))
+    commit_batch(catalog, Batch(captures=(row("challenge", page, run=begun(catalog)),)))
     assert walls(catalog).in_vain(page) and walls(catalog).in_vain(page + "/2")
     assert clear_walls(catalog, "clear.example", NOW + timedelta(minutes=1)) == 2
     assert clear_walls(catalog, "clear.example", NOW + timedelta(minutes=2)) == 0
     assert not walls(catalog).in_vain(page) and not walls(catalog).in_vain(page + "/2")
     assert not [one for one in standing(catalog) if one[0] == "clear.example"], "the mark is no wall"
-    catalog.commit(Batch(captures=(row("challenge", page, at=NOW + timedelta(minutes=3), run=begun(catalog)),)))
+    commit_batch(catalog, Batch(captures=(row("challenge", page, at=NOW + timedelta(minutes=3), run=begun(catalog)),)))
     assert walls(catalog).in_vain(page)
 
 

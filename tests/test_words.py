@@ -14,9 +14,12 @@ from osint_pipeline.errors import UserError
 from osint_pipeline.words import import_starter, lists_of, read_words, remove_list, set_words, starter
 from osint_pipeline.workspace import Workspace
 from settings.service import load
+from storage.batches import commit_batch
 from storage.catalog import Catalog
 from storage.finding import check_events, find, list_events
 from storage.rows import Batch, RunRow, SourceRow
+from storage.runs import begin_run
+from storage.sources import ensure_source
 from storage.watch_lists import list_words, words_in
 from tests.commands import Inside
 
@@ -39,14 +42,14 @@ def workspace(tmp_path: Path, embedded_url: str) -> Iterator[Workspace]:
 
 
 def fill(catalog: Catalog) -> None:
-    source = catalog.ensure_source(
-        SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
+    source = ensure_source(
+        catalog, SourceRow(slug="kanal", url="https://t.me/s/kanal", spider="telegram", created_at=NOON)
     )
     run = RunRow(source_id=source.id, started_at=NOON)
-    catalog.begin_run(run)
+    begin_run(catalog, run)
     capture = a_capture(run)
     posts = tuple(a_post(capture, post_id=name, text=value) for name, value in POSTS.items())
-    catalog.commit(Batch(captures=(capture,), posts=posts))
+    commit_batch(catalog, Batch(captures=(capture,), posts=posts))
 
 
 def test_any_of_the_words_is_found_on_any_server(database_url: str) -> None:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
+from storage.rebuilding import begin_rebuilding, end_rebuilding
 from storage.visits import ask_now
 from tests.commands import kill_group
 from tests.manychannels import ManyChannels
@@ -356,9 +357,9 @@ def test_housekeeping_goes_on_after_what_it_could_not_do(tmp_path: Path) -> None
     with RawServer({"/one": PAGE}) as server, Cluster(tmp_path, **settings) as cluster:
         cluster.start("m1")
         wait_for(lambda: cluster.rows("SELECT 1 FROM machines"), PATIENCE, lambda: cluster.said("m1"))
-        cluster.catalog.begin_rebuilding()
+        begin_rebuilding(cluster.catalog)
         wait_for(lambda: "is being made again" in cluster.said("m1"), PATIENCE, lambda: cluster.said("m1"))
-        cluster.catalog.end_rebuilding()
+        end_rebuilding(cluster.catalog)
         cluster.watch([f"{server.url}/one"], spider="page")
         wait_for(
             lambda: cluster.rows("SELECT 1 FROM warc_files WHERE state = 'preserved'"),

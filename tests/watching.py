@@ -19,6 +19,7 @@ from storage.catalog import Catalog
 from storage.embedded_postgres import EmbeddedPostgres
 from storage.embedded_store import EmbeddedStore
 from storage.rows import SourceRow
+from storage.sources import ensure_source
 from storage.watched import WatchRow, put_dues, put_watch
 from tests.commands import Osint, kill_group
 
@@ -91,7 +92,7 @@ class Cluster:
         """Watch sources; they are due now, and then by their schedule. `more` are fields of the watch."""
         now, rows = datetime.now(UTC), []
         for url in urls:
-            stored = self.catalog.ensure_source(SourceRow(slug=slug_of(url), url=url, spider=spider, created_at=now))
+            stored = ensure_source(self.catalog, SourceRow(slug=slug_of(url), url=url, spider=spider, created_at=now))
             watch = WatchRow(source_id=stored.id, added_at=now, changed_at=now, schedule=schedule, **more)
             put_watch(self.catalog, watch)
             with self.catalog.begin() as connection:

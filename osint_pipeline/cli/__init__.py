@@ -131,7 +131,7 @@ def main() -> None:
 def _say(error: Exception) -> None:
     """Print one sentence and one of advice for what we know; let a fault of our own be seen."""
     from osint_pipeline.errors import UserError, explain
-    from settings.service import SettingError
+    from settings.errors import SettingError
     from storage.errors import StorageError
 
     if isinstance(error, StorageError):

@@ -42,7 +42,9 @@ def verify(what: str | None, all_: bool, json_: bool) -> int:
                     + (f" ({claim.clause})" if claim.clause else "")
                 )
         if all_:
-            opened.catalog.add_event("verified", "all", None, {name: counts[key] for name, key in _TOLD.items()})
+            from storage.events import add_event
+
+            add_event(opened.catalog, "verified", "all", None, {name: counts[key] for name, key in _TOLD.items()})
     if not json_:
         total = f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['UNVERIFIABLE']} could not be checked"
         click.echo(total + watched.read)
@@ -99,6 +101,7 @@ class _Watched:
 
 def _claims(opened: Any, what: str | None, at: "Progress") -> "Iterator[Claim]":
     from osint_pipeline.verify import verify_all, verify_file, verify_records, verify_warc
+    from storage.warc_files import list_warcs
 
     if what is None:
         return verify_all(opened, at)
@@ -111,7 +114,7 @@ def _claims(opened: Any, what: str | None, at: "Progress") -> "Iterator[Claim]":
     except OSError:  # longer than a name can be
         there = is_file = False
     bare = Path(what).name == what  # a path says which copy is meant: never another one's place
-    if not there and bare and (named := opened.catalog.warcs(names=[what])):
+    if not there and bare and (named := list_warcs(opened.catalog, names=[what])):
         return verify_warc(opened, named[0], at)
     if not is_file:
         what = what if len(what) <= _SHOWN else f"{what[:_SHOWN]}…"

@@ -35,8 +35,9 @@ def _check(opened: Any, *, read_back: bool, json_: bool) -> int:
     from osint_pipeline.rebuild import beside
     from osint_pipeline.rebuild import rebuild as make
     from osint_pipeline.sameness import compare
+    from storage.scratch import open_scratch
 
-    with opened.catalog.scratch() as fresh, beside(opened, fresh) as other:
+    with open_scratch(opened.catalog) as fresh, beside(opened, fresh) as other:
         done = make(other, read_back=read_back, lock=False, progress=_progress(json_))
         rows = list(compare(opened.catalog, fresh))
     differing = sum(row.differing for row in rows)

@@ -6,7 +6,8 @@ import click
 
 from osint_pipeline.cli.common import as_json, console, print_json, table
 from osint_pipeline.errors import Exit
-from settings.service import load, private_folder
+from settings.folders import private_folder
+from settings.service import load
 
 
 @click.command(

@@ -6,7 +6,7 @@ import click
 
 from osint_pipeline.cli.common import Reader, as_json, print_json, sizes, workspace
 from osint_pipeline.errors import Exit
-from settings.service import MOST_HOURS
+from settings.values import MOST_HOURS
 
 if TYPE_CHECKING:
     from osint_pipeline.spooled import Status

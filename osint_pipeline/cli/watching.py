@@ -8,7 +8,8 @@ import click
 
 from osint_pipeline.cli.common import as_json, console, log_lines, print_json, table, workspace
 from osint_pipeline.errors import Exit, UserError
-from settings.service import load, private_folder
+from settings.folders import private_folder
+from settings.service import load
 
 
 @click.group(

@@ -1,4 +1,4 @@
-"""The catalogue's first tables. Written out, so that later changes of storage/schema.py do not change this step."""
+"""The catalogue's first tables. Written out, so that later changes of storage/schema do not change this step."""
 
 from alembic import op
 
