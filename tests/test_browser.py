@@ -226,7 +226,7 @@ class TestFaults:
 
     def test_what_came_before_the_time_was_up_is_kept(self, lab):
         with pages(page="<p>here</p><img src=/hang><img src=/a.png>") as site:
-            rendered, kept = lab.fetch(site.url + "/page", timeout_seconds=1.5)
+            rendered, kept = lab.fetch(site.url + "/page", timeout_seconds=4)
         assert rendered.timed_out and rendered.text == "here" and rendered.status == 200
         assert any(one.startswith("timed out") for one in rendered.omissions)
         assert kept.of("/a.png")[2] == browsersite.png(10)

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from osint_pipeline.fetch.cdp_body import Bodies, bodiless
@@ -28,6 +27,7 @@ from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
 from osint_pipeline.fetch.cdp_socket import Sockets
 from osint_pipeline.fetch.cdp_targets import ATTACH, Targets
 from osint_pipeline.fetch.guard import AddressRefused
+from osint_pipeline.fetch.refusals import Refusals
 from osint_pipeline.fetch.relay import Relay
 from osint_pipeline.fetch.sink import Sink
 from storage.exchange import RecordRef, Truncated
@@ -58,6 +58,7 @@ class Recorder:
         self.alterations: list[str] = []
         self.ending: Callable[[], None] = lambda: None  # called before what is left is kept
         self.held: list[str] = []  # documents that were not let out, since `hold`
+        self.refusals = Refusals(relay)
         self.targets = Targets(link, block, self.omit)
         self.bodies = Bodies(link, folder, limit_bytes, self.omit)
         self.sockets = Sockets(folder, self.bodies.take, self.omit)
@@ -70,7 +71,6 @@ class Recorder:
         self._readers = asyncio.Semaphore(READERS)
         self._seen_bytes = 0
         self._pauses_all = self._leaving = False
-        self._refused, self._failed = len(relay.refused), len(relay.failed)
         self._last_event = asyncio.get_running_loop().time()
         self._handlers: dict[str, Callable[[str, Answer], None]] = {
             "Target.attachedToTarget": self._attached,
@@ -373,28 +373,17 @@ class Recorder:
 
     def _fail(self, flight: Flight, failure: str) -> None:
         self.resources.append(failed(flight, failure))
-        if refused := self.refusal(flight.url):
+        if refused := self.refusals.of(flight.url):
             self.omit(f"{flight.url}: refused, {refused.address} {refused.why}")
             if flight.kind == "Document" and flight.main_frame:
                 self.refused_page = refused
         elif "BLOCKED_BY_CLIENT" in failure:
             return
         elif failure != "net::ERR_ABORTED" or flight.asked(len(flight.hops)):
-            failure += self._why_not_dialled(flight.url)
+            failure += self.refusals.not_dialled(flight.url)
             self.omit(f"{flight.url}: no answer ({failure})")
             make = partial(failed_exchange, flight, failure, datetime.now(UTC), self.relay.dialled)
             self._keeper.put(make, self.records.append)
-
-    def refusal(self, url: str) -> AddressRefused | None:
-        """What Guard said of a URL's host during this fetch, None if nothing."""
-        host = (urlsplit(url).hostname or "").lower()
-        return next((one for one in self.relay.refused[self._refused :] if one.host.lower() == host), None)
-
-    def _why_not_dialled(self, url: str) -> str:
-        parts = urlsplit(url)
-        place = ((parts.hostname or "").lower(), parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80))
-        found = [one for one in self.relay.failed[self._failed :] if (one.host.lower(), one.port) == place]
-        return f" ({found[-1].why})" if found else ""
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
