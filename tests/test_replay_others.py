@@ -100,7 +100,7 @@ def test_a_wacz_of_a_capture_replays_in_replaywebpage(tmp_path: Path) -> None:
     for needed in (WACZ, VIEWER / "ui.js"):
         if not needed.exists():
             pytest.skip(f"{needed.relative_to(ROOT)} is not there: `make setup-dev` brings it where npm can be had")
-    osint = Osint(tmp_path / "home", OSINT_ROBOTS="ignore:a test")
+    osint = Osint(tmp_path / "home", OSINT_ROBOTS="ignore:a test", OSINT_BEHAVIOURS="off")  # the viewer clicks nothing
     osint.run("up", "--servers")
     try:
         with browsersite.running(PAGES) as site:
