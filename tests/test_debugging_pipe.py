@@ -32,6 +32,9 @@ def test_both_work_on_one_page_and_neither_hears_the_others_messages(tmp_path):
     async def work() -> None:
         async with shared(tmp_path) as (handle, link):
             heard: list[tuple[str, str]] = []
+            passed: list[bytes] = []
+            passing = link._pipe._playwright.write
+            link._pipe._playwright.write = lambda data: (passed.append(data), passing(data))[1]
             link.listener = lambda session, method, params: heard.append((session, method))
             await link.send("Target.setAutoAttach", {"autoAttach": True, "waitForDebuggerOnStart": False, "flatten": True})  # fmt: skip
             page = await (await handle.new_context()).new_page()
@@ -46,8 +49,79 @@ def test_both_work_on_one_page_and_neither_hears_the_others_messages(tmp_path):
             assert "Runtime.executionContextCreated" in {method for one, method in heard if one == session}
             assert {one for one, _ in heard} == {"", session}
             assert "Target.attachedToTarget" in {method for one, method in heard if one == ""}
+            assert passed and not [one for one in passed if session.encode() in one.rpartition(b'"sessionId"')[2]]
             with pytest.raises(LinkFailed, match=r"Runtime\.nothing"):
                 await link.send("Runtime.nothing", session=session)
+
+    asyncio.run(work())
+
+
+def test_a_command_to_a_session_that_has_gone_is_refused(tmp_path):
+    """Chromium refuses it without naming the session."""
+
+    async def work() -> None:
+        async with shared(tmp_path) as (_, link):
+            with pytest.raises(LinkFailed, match="not found"):
+                await asyncio.wait_for(link.send("Network.enable", session="0" * 32), 30)
+
+    asyncio.run(work())
+
+
+def test_what_waits_at_a_target_ends_when_it_goes(tmp_path):
+    async def work() -> None:
+        async with shared(tmp_path) as (handle, link):
+            page = await handle.new_page()
+            target = (await (await page.context.new_cdp_session(page)).send("Target.getTargetInfo"))["targetInfo"]
+            session = (await link.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True}))["sessionId"]  # fmt: skip
+            never = {"expression": "new Promise(() => {})", "awaitPromise": True}
+            waits = link.send("Runtime.evaluate", never, session)
+            await link.send("Runtime.evaluate", {"expression": "1"}, session)
+            await page.close()
+            with pytest.raises(LinkFailed):
+                await asyncio.wait_for(waits, 30)
+            assert not link._waiting
+
+    asyncio.run(work())
+
+
+def test_what_chromium_said_last_is_heard(tmp_path):
+    """More than is read at a time lies in the pipe when Chromium is gone."""
+
+    async def work() -> None:
+        ends = [os.pipe() for _ in range(4)]
+        pipe = await Pipe.over(ends[0][0], ends[1][1], ends[2][0], ends[3][1])
+        heard: list[bytes] = []
+        pipe.received = lambda message, session: heard.append(message)
+        pipe.own("s")
+        lost = asyncio.Event()
+        pipe.lost = lost.set
+        told = b'{"method":"a.b","params":{"x":"' + b"x" * 2000 + b'"},"sessionId":"s"}\0'
+        os.set_blocking(ends[2][1], False)
+        count = 0
+        while True:  # as much as the pipe holds
+            try:
+                if os.write(ends[2][1], told) < len(told):
+                    break
+            except BlockingIOError:
+                break
+            count += 1
+        assert count * len(told) > 256 << 10
+        for one in (ends[2][1], ends[3][0]):  # Chromium's own
+            os.close(one)
+        await asyncio.wait_for(lost.wait(), 30)
+        assert len(heard) == count
+        for one in (ends[0][1], ends[1][0]):
+            os.close(one)
+
+    asyncio.run(work())
+
+
+def test_a_link_on_a_pipe_that_has_ended_fails_at_once(tmp_path):
+    async def work() -> None:
+        async with shared(tmp_path) as (_, link):
+            link._pipe.abort()
+            with pytest.raises(LinkFailed, match="gone"):
+                await asyncio.wait_for(Link.open(link._pipe), 5)
 
     asyncio.run(work())
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Self
 
 from osint_pipeline.fetch.cdp_pipe import FIRST_ID, Pipe
 
@@ -19,6 +19,12 @@ class LinkFailed(Exception):
         self.method, self.why = method, why
 
 
+class _Sent(NamedTuple):
+    method: str
+    session: str
+    answer: asyncio.Future[Answer]
+
+
 class Link:
     """Commands go out in the order of `send`; events arrive at `listener`."""
 
@@ -26,8 +32,8 @@ class Link:
         self.listener: Listener | None = None
         self._pipe, self._session = pipe, ""
         self._last = FIRST_ID - 1
-        self._waiting: dict[int, tuple[str, asyncio.Future[Answer]]] = {}
-        self._lost: str | None = None
+        self._waiting: dict[int, _Sent] = {}
+        self._lost: str | None = "the browser is gone" if pipe.ended else None
         pipe.received, pipe.lost = self._received, lambda: self.lose("the browser is gone")
 
     @classmethod
@@ -48,15 +54,18 @@ class Link:
         message: Answer = {"id": self._last, "method": method, "params": params or {}}
         if session := session or self._session:
             message["sessionId"] = session
-        self._waiting[self._last] = (method, future)
+        self._waiting[self._last] = _Sent(method, session, future)
         self._pipe.send(json.dumps(message).encode())
         return future
 
     def lose(self, why: str) -> None:
         """Fail every command that waits and every later one."""
         self._lost = why
-        waiting, self._waiting = self._waiting, {}
-        for method, future in waiting.values():
+        self._fail(list(self._waiting), why)
+
+    def _fail(self, numbers: Iterable[int], why: str) -> None:
+        for number in numbers:
+            method, _, future = self._waiting.pop(number)
             if not future.done():
                 future.set_exception(LinkFailed(method, why))
 
@@ -66,13 +75,20 @@ class Link:
             method, params = message["method"], message["params"]
             if method == "Target.attachedToTarget":
                 self._pipe.own(params["sessionId"])
+            elif method == "Target.detachedFromTarget":  # what waits there is not answered any more
+                gone = params["sessionId"]
+                self._fail(
+                    [number for number, one in self._waiting.items() if one.session == gone], "its target has gone"
+                )
             if self.listener is not None:
                 self.listener("" if session == self._session else session, method, params)
             return
-        method, future = self._waiting.pop(message["id"], ("", None))
-        if "sessionId" in message.get("result", ()) and method == "Target.attachToBrowserTarget":
+        if (sent := self._waiting.pop(message["id"], None)) is None:
+            return
+        method, _, future = sent
+        if method == "Target.attachToBrowserTarget" and "result" in message:
             self._pipe.own(message["result"]["sessionId"])
-        if future is None or future.done():
+        if future.done():
             return
         if "error" in message:
             future.set_exception(LinkFailed(method, str(message["error"].get("message"))))

@@ -22,6 +22,7 @@ from osint_pipeline.fetch.handover import EXECUTABLE, PYTHON, SCRIPT, SOCKET
 LAUNCHER = Path(__file__).parents[1] / "data" / "chromium-launcher"
 SESSION = re.compile(rb'"sessionId":"([^"\\]+)"\}\Z')  # Chromium appends it to whatever belongs to a session
 SESSION_BYTES = 80
+ANSWER = re.compile(rb'\{"id":(\d+)[,}]')  # without a session: of the browser itself, also where a session has gone
 DESCRIPTORS = 4
 PIPE_BYTES = 1 << 20  # how much Chromium may write ahead of us; the system's own limit is not passed
 FIRST_ID = 1 << 30  # of our commands to the browser itself; Playwright counts from 1
@@ -84,28 +85,33 @@ class Pipe:
         self.received: Callable[[bytes, str], None] = lambda message, session: None  # session: "" is the browser itself
         self.lost: Callable[[], None] = lambda: None
         self._sessions: set[str] = set()
-        self._ours: re.Pattern[bytes] = re.compile(rb'\{"id":%d[,}]' % FIRST_ID)
         self._chromium: asyncio.WriteTransport
         self._playwright: asyncio.WriteTransport
         self._readers: list[asyncio.ReadTransport] = []
         self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether either end has gone."""
+        return self._ended
 
     @classmethod
     async def over(cls, commands: int, answers: int, from_chromium: int, to_chromium: int) -> Self:
         """Take over descriptors: Playwright's commands and answers, and Chromium's."""
         loop, pipe = asyncio.get_running_loop(), cls()
         pipe._playwright, _ = await loop.connect_write_pipe(lambda: _End(pipe.end), os.fdopen(answers, "wb", 0))
-        pipe._chromium, _ = await loop.connect_write_pipe(lambda: _End(pipe.end), os.fdopen(to_chromium, "wb", 0))
+        # that Chromium has gone is known once what it said last is read: this end tells nothing
+        pipe._chromium, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(to_chromium, "wb", 0))
         _widen(from_chromium)
-        for descriptor, take in ((from_chromium, pipe._from_chromium), (commands, pipe._from_playwright)):
+        for descriptor, take in ((from_chromium, pipe._from_chromium), (commands, pipe.send)):
             reader = partial(_Messages, take, pipe.end)
             made, _ = await loop.connect_read_pipe(reader, os.fdopen(descriptor, "rb", 0))
             pipe._readers.append(made)
         return pipe
 
     def send(self, message: bytes) -> None:
-        """Send a command of ours to Chromium."""
-        if not self._ended:
+        """Send a command to Chromium."""
+        if not self._ended and not self._chromium.is_closing():
             self._chromium.write(message + b"\0")
 
     def own(self, session: str) -> None:
@@ -130,14 +136,11 @@ class Pipe:
         if self._playwright.get_write_buffer_size():  # otherwise it has closed
             self._playwright.abort()
 
-    def _from_playwright(self, message: bytes) -> None:
-        if not self._ended:
-            self._chromium.write(message + b"\0")
-
     def _from_chromium(self, message: bytes) -> None:
         found = SESSION.search(message, max(0, len(message) - SESSION_BYTES))
         if found is None:
-            if self._ours.match(message):
+            answer = ANSWER.match(message)
+            if answer is not None and int(answer[1]) >= FIRST_ID:
                 return self.received(message, "")
         elif (session := found[1].decode()) in self._sessions:
             return self.received(message, session)

@@ -48,7 +48,7 @@ class BrowserMissing(Exception):
     """No Chromium was found."""
 
     def __init__(self, looked_for: tuple[str, ...]) -> None:
-        super().__init__(f"no Chromium at {', '.join(looked_for)}; OSINT_CHROMIUM names one")
+        super().__init__(f"no Chromium that may be run at {', '.join(looked_for)}; OSINT_CHROMIUM names one")
         self.looked_for = looked_for
 
 
@@ -259,7 +259,7 @@ def find_chromium(executable: Path | None, playwright: Playwright) -> Path:
         found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
         looked_for = [playwright.chromium.executable_path, *(path for path in found if path)]
     for path in looked_for:
-        if Path(path).is_file():
+        if Path(path).is_file() and os.access(path, os.X_OK):
             return Path(path)
     raise BrowserMissing(tuple(looked_for))
 
