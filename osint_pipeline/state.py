@@ -1,8 +1,10 @@
 """Signed snapshots of what no WARC tells (sources, how they are watched, lists of words) in v1/state/: written after a change, stored later."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -49,6 +51,11 @@ class State:
 def note_state(workspace: Workspace) -> Path | None:
     """Write a snapshot to the data folder if anything changed since the last one there; its path, None if nothing did."""
     folder = _folder(workspace)
+    with _alone(folder):
+        return _noted(workspace, folder)
+
+
+def _noted(workspace: Workspace, folder: Path) -> Path | None:
     last = _last(folder)
     taken_at = _clock(workspace.catalog)  # read first: what follows is at least as new as it says
     now = _now(workspace.catalog)
@@ -176,6 +183,17 @@ def _folder(workspace: Workspace) -> Path:
     folder = workspace.folder / "state"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time takes a snapshot: two that began with the same last one would write the same file."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _last(folder: Path) -> Path | None:

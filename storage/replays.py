@@ -1,5 +1,6 @@
 """Replay checks in the catalogue: what they came to, which captures can be checked, and which were not yet."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -127,7 +128,8 @@ def rendered_captures(
     """List captures that were made by the browser and keep the DOM that it saw, oldest first; those that fit all that is given.
 
     `share` takes this share of all, the same ones each time: by the random half of their ids. `preserved`: those whose
-    records any machine can read from the store.
+    records any machine can read from the store. `limit` takes so many of them by chance: none that can never be checked
+    stands before the others for ever.
     """
     conditions = [
         captures.c.kind == CaptureKind.RENDERED,
@@ -142,7 +144,7 @@ def rendered_captures(
     with catalog.begin() as connection:
         found = [RenderedCapture(**row._mapping) for row in connection.execute(query.order_by(captures.c.captured_at))]
     chosen = [one for one in found if one.id.int % _RANDOM < share * _RANDOM]
-    return chosen if limit is None else chosen[:limit]
+    return chosen if limit is None or limit >= len(chosen) else random.sample(chosen, limit)
 
 
 def count_replays(connection: Connection, since: datetime) -> ReplayCounts:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from playwright.async_api import async_playwright
 from osint_pipeline.fetch.cdp_link import Link, LinkFailed
 from osint_pipeline.fetch.cdp_pipe import LAUNCHER, Handover, HandoverFailed, Pipe
 from osint_pipeline.fetch.chromium import FLAGS, find_chromium, launched
+
+
+@pytest.fixture
+def home():
+    """A folder whose sockets' paths are short enough for Chromium."""
+    with tempfile.TemporaryDirectory(prefix="osint-browser-") as folder:
+        yield Path(folder)
 
 
 @asynccontextmanager
@@ -28,9 +36,9 @@ async def shared(home: Path):
             pipe.abort()
 
 
-def test_both_work_on_one_page_and_neither_hears_the_others_messages(tmp_path):
+def test_both_work_on_one_page_and_neither_hears_the_others_messages(home):
     async def work() -> None:
-        async with shared(tmp_path) as (handle, link):
+        async with shared(home) as (handle, link):
             heard: list[tuple[str, str]] = []
             passed: list[bytes] = []
             passing = link._pipe._playwright.write
@@ -56,20 +64,20 @@ def test_both_work_on_one_page_and_neither_hears_the_others_messages(tmp_path):
     asyncio.run(work())
 
 
-def test_a_command_to_a_session_that_has_gone_is_refused(tmp_path):
+def test_a_command_to_a_session_that_has_gone_is_refused(home):
     """Chromium refuses it without naming the session."""
 
     async def work() -> None:
-        async with shared(tmp_path) as (_, link):
+        async with shared(home) as (_, link):
             with pytest.raises(LinkFailed, match="not found"):
                 await asyncio.wait_for(link.send("Network.enable", session="0" * 32), 30)
 
     asyncio.run(work())
 
 
-def test_what_waits_at_a_target_ends_when_it_goes(tmp_path):
+def test_what_waits_at_a_target_ends_when_it_goes(home):
     async def work() -> None:
-        async with shared(tmp_path) as (handle, link):
+        async with shared(home) as (handle, link):
             page = await handle.new_page()
             target = (await (await page.context.new_cdp_session(page)).send("Target.getTargetInfo"))["targetInfo"]
             session = (await link.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True}))["sessionId"]  # fmt: skip
@@ -84,7 +92,7 @@ def test_what_waits_at_a_target_ends_when_it_goes(tmp_path):
     asyncio.run(work())
 
 
-def test_what_chromium_said_last_is_heard(tmp_path):
+def test_what_chromium_said_last_is_heard():
     """More than is read at a time lies in the pipe when Chromium is gone."""
 
     async def work() -> None:
@@ -116,9 +124,9 @@ def test_what_chromium_said_last_is_heard(tmp_path):
     asyncio.run(work())
 
 
-def test_a_link_on_a_pipe_that_has_ended_fails_at_once(tmp_path):
+def test_a_link_on_a_pipe_that_has_ended_fails_at_once(home):
     async def work() -> None:
-        async with shared(tmp_path) as (_, link):
+        async with shared(home) as (_, link):
             link._pipe.abort()
             with pytest.raises(LinkFailed, match="gone"):
                 await asyncio.wait_for(Link.open(link._pipe), 5)
@@ -126,9 +134,9 @@ def test_a_link_on_a_pipe_that_has_ended_fails_at_once(tmp_path):
     asyncio.run(work())
 
 
-def test_chromium_is_told_nothing_of_the_handing_over(tmp_path):
+def test_chromium_is_told_nothing_of_the_handing_over(home):
     async def work() -> None:
-        async with shared(tmp_path) as (_, link):
+        async with shared(home) as (_, link):
             processes = (await link.send("SystemInfo.getProcessInfo"))["processInfo"]
             (main,) = [one["id"] for one in processes if one["type"] == "browser"]
             assert b"OSINT_" not in Path(f"/proc/{main}/environ").read_bytes()
@@ -138,9 +146,9 @@ def test_chromium_is_told_nothing_of_the_handing_over(tmp_path):
     asyncio.run(work())
 
 
-def test_both_hear_that_chromium_is_gone(tmp_path):
+def test_both_hear_that_chromium_is_gone(home):
     async def work() -> None:
-        async with shared(tmp_path) as (handle, link):
+        async with shared(home) as (handle, link):
             gone = asyncio.Event()
             handle.on("disconnected", lambda _: gone.set())
             processes = (await link.send("SystemInfo.getProcessInfo"))["processInfo"]
@@ -155,11 +163,11 @@ def test_both_hear_that_chromium_is_gone(tmp_path):
     asyncio.run(work())
 
 
-def test_what_one_message_does_costs_no_other(tmp_path):
+def test_what_one_message_does_costs_no_other(home):
     async def work() -> None:
         complaints: list[str] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
-        async with shared(tmp_path) as (handle, link):
+        async with shared(home) as (handle, link):
             link.listener = lambda *_: 1 / 0
             await link.send("Target.setDiscoverTargets", {"discover": True})
             page = await handle.new_page()
@@ -182,7 +190,7 @@ def test_a_launcher_that_hands_over_too_little_is_refused(tmp_path):
     asyncio.run(work())
 
 
-def test_ending_twice_is_ending_once(tmp_path):
+def test_ending_twice_is_ending_once():
     async def work() -> None:
         ends = [os.pipe(), os.pipe(), os.pipe(), os.pipe()]
         pipe = await Pipe.over(ends[0][0], ends[1][1], ends[2][0], ends[3][1])

@@ -317,7 +317,7 @@ def test_without_a_browser_nothing_is_checked_and_it_is_said(place: Place) -> No
     place.osint.environ["OSINT_CHROMIUM"] = "/nowhere/chromium"
     try:
         assert (
-            "no Chromium at /nowhere/chromium"
+            "no Chromium that may be run at /nowhere/chromium"
             in place.osint.run("replay", "--check", place.captures["news"], code=2).stderr
         )
     finally:

@@ -92,7 +92,11 @@ class Recorder:
         try:
             self._take(session, method, params)
         except Exception as error:  # noqa: BLE001 - whatever a browser tells, the others are taken
-            self.omit(f"{method}: what the browser told was not taken: {type(error).__name__}: {str(error)[:200]}")
+            self.untaken(method, error)
+
+    def untaken(self, method: str, error: Exception) -> None:
+        """Say that an event could not be taken."""
+        self.omit(f"{method}: what the browser told was not taken: {type(error).__name__}: {str(error)[:200]}")
 
     def _take(self, session: str, method: str, params: Answer) -> None:
         if handler := self._handlers.get(method):
@@ -239,8 +243,8 @@ class Recorder:
             self.targets.pause_all()
 
     def _finished(self, session: str, params: Answer, told: Answer | None) -> None:
-        flight = self._flights.of(params)
-        if not flight.heard_first("finished", session):
+        flight = self._flights.known(params)
+        if flight is None or not flight.heard_first("finished", session):
             return
         flight.finished, why = True, None
         if told is not None:

@@ -70,8 +70,8 @@ class Flights:
 
     def response(self, session: str, params: Answer) -> None:
         """The answer as the page sees it."""
-        flight = self.of(params)
-        if not flight.begun or not flight.heard_first("response", session):
+        flight = self.known(params)
+        if flight is None or not flight.begun or not flight.heard_first("response", session):
             return
         self._secure(params["response"])
         flight.response = params["response"]

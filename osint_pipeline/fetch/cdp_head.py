@@ -40,9 +40,10 @@ def response_head(hop: Hop, status: int, raw: str, length: int | None, octets: M
     listed = _listed((_shown(name), _shown(value)) for name, value in (octets or {}).items())
     if not raw:
         lines = _listed((_octets(name), _octets(value)) for name, value in hop.fields)
-        rebuilt = _in_order(listed, lines) if listed else lines
-        known = [_name(line) for line in lines] == [_name(line) for line in rebuilt]
-        lines = rebuilt
+        told = [_name(line) for line in lines]
+        lines = _in_order(listed, lines) if listed else lines
+        # the list of one that was not paused has no order, and none tells where a field stood that came more than once
+        known = hop.paused and len({*told}) == len(told) and told == [_name(line) for line in lines]
         notes.append(("OSINT-Alteration", f"response head rebuilt from the browser's list{'' if known else ORDER_LOST}"))  # fmt: skip
     elif _dropped(lines, listed):
         first, lines = "", listed

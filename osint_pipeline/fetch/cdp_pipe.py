@@ -23,6 +23,7 @@ LAUNCHER = Path(__file__).parents[1] / "data" / "chromium-launcher"
 SESSION = re.compile(rb'"sessionId":"([^"\\]+)"\}\Z')  # Chromium appends it to whatever belongs to a session
 SESSION_BYTES = 80
 ANSWER = re.compile(rb'\{"id":(\d+)[,}]')  # without a session: of the browser itself, also where a session has gone
+METHOD = re.compile(rb'\{"method":"([A-Za-z.]+)"')
 DESCRIPTORS = 4
 PIPE_BYTES = 1 << 20  # how much Chromium may write ahead of us; the system's own limit is not passed
 FIRST_ID = 1 << 30  # of our commands to the browser itself; Playwright counts from 1
@@ -99,14 +100,20 @@ class Pipe:
     async def over(cls, commands: int, answers: int, from_chromium: int, to_chromium: int) -> Self:
         """Take over descriptors: Playwright's commands and answers, and Chromium's."""
         loop, pipe = asyncio.get_running_loop(), cls()
-        pipe._playwright, _ = await loop.connect_write_pipe(lambda: _End(pipe.end), os.fdopen(answers, "wb", 0))
-        # that Chromium has gone is known once what it said last is read: this end tells nothing
-        pipe._chromium, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(to_chromium, "wb", 0))
-        _widen(from_chromium)
-        for descriptor, take in ((from_chromium, pipe._from_chromium), (commands, pipe.send)):
-            reader = partial(_Messages, take, pipe.end)
-            made, _ = await loop.connect_read_pipe(reader, os.fdopen(descriptor, "rb", 0))
-            pipe._readers.append(made)
+        read = [os.fdopen(one, "rb", 0) for one in (from_chromium, commands)]
+        written = [os.fdopen(one, "wb", 0) for one in (answers, to_chromium)]
+        try:
+            _widen(from_chromium)
+            pipe._playwright, _ = await loop.connect_write_pipe(partial(_End, pipe.end), written[0])
+            # that Chromium has gone is known once what it said last is read: this end tells nothing
+            pipe._chromium, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, written[1])
+            for file, take in zip(read, (pipe._from_chromium, pipe.send), strict=True):
+                made, _ = await loop.connect_read_pipe(partial(_Messages, take, pipe.end), file)
+                pipe._readers.append(made)
+        except BaseException:
+            for file in (*read, *written):
+                file.close()
+            raise
         return pipe
 
     def send(self, message: bytes) -> None:
@@ -173,7 +180,11 @@ class _Messages(asyncio.Protocol):
             try:
                 self._take(message)
             except Exception as error:  # noqa: BLE001 - as asyncio does: what one message does must not cost the next
-                told = {"message": f"a message of Chromium could not be taken: {message[:200]!r}", "exception": error}
+                name = METHOD.match(message)  # no more: the rest may hold a secret
+                told = {
+                    "message": f"a message could not be taken: {name[1]!r}" if name else "an answer could not be taken",
+                    "exception": error,
+                }
                 asyncio.get_running_loop().call_exception_handler(told)
         if rest:
             self._begun.append(rest)

@@ -109,11 +109,13 @@ class Chromium:
             made = cls(playwright, handle, pipe, link, Leash(os.getpgid(main), home), driver)
             if launch.recorded:
                 await link.send("Target.setAutoAttach", ATTACH)
-        except BaseException:
+        except BaseException as error:
             _kill_at(home)
             if pipe is not None:
                 pipe.abort()
             await _stopped(playwright)
+            if type(error) is Exception:  # Playwright's own for a driver that ended
+                raise PlaywrightError(str(error)) from error
             raise
         return made
 

@@ -1,5 +1,6 @@
 """Holds a page to a number of requests, WebSockets counted: from the limit on none is sent, and the capture says so."""
 
+import asyncio
 from typing import Any
 
 from osint_pipeline.fetch.cdp import Recorder
@@ -34,18 +35,26 @@ class RequestLimit:
         self._let_out: set[str] = set()  # network ids
         self._held: dict[str, list[_Event]] = {}  # of requests that may have been refused
         self._sessions: dict[str, str] = {}  # session -> type of its target
+        self._cut: set[str] = set()  # sessions whose open WebSockets are cut off
         recorder.ending = self._end
 
     def event(self, session: str, method: str, params: Answer) -> None:
         """Take one event."""
+        try:
+            self._take(session, method, params)
+        except Exception as error:  # noqa: BLE001 - whatever a browser tells, the others are taken
+            self.recorder.untaken(method, error)
+
+    def _take(self, session: str, method: str, params: Answer) -> None:
         if method == "Target.detachedFromTarget":
             self._sessions.pop(params["sessionId"], None)
+            self._cut.discard(params["sessionId"])
         key = params.get("networkId") or params.get("requestId")
         if method in _BEGUN and not self.reached:
             self._count(params)
         if key is not None and self.reached and key not in self._let_out:
             self._beyond(str(key), (session, method, params))
-        elif not (self.cut_off and method == "Network.webSocketFrameSent"):
+        elif not (session in self._cut and method == "Network.webSocketFrameSent"):
             self.recorder.event(session, method, params)
         if method == "Target.attachedToTarget":
             self._sessions[params["sessionId"]] = params["targetInfo"]["type"]
@@ -64,7 +73,7 @@ class RequestLimit:
 
     def _disconnect(self) -> None:
         self.cut_off = True
-        self.recorder.omit("a WebSocket beyond the limit of requests: what the page wrote to open ones from then on was held up, and is not recorded")  # fmt: skip
+        self.recorder.omit("a WebSocket beyond the limit of requests: open ones were cut off; what the page wrote to them from then on was held up and is not recorded, the last that is recorded as sent may have been")  # fmt: skip
         for session in self._sessions:
             self._shut(session)
 
@@ -79,7 +88,16 @@ class RequestLimit:
         if self.reached and self._sessions[session] != "worker":  # a dedicated worker's frame pauses for it
             self.recorder.link.send("Fetch.enable", _BOTH_STAGES, session)
         if self.cut_off:
-            self.recorder.link.send("Network.emulateNetworkConditionsByRule", _NO_SOCKETS, session)
+            answer = self.recorder.link.send("Network.emulateNetworkConditionsByRule", _NO_SOCKETS, session)
+            answer.add_done_callback(lambda told: self._is_cut(session, told))
+
+    def _is_cut(self, session: str, told: asyncio.Future[Answer]) -> None:
+        if session not in self._sessions or told.cancelled():
+            return
+        if (error := told.exception()) is None:
+            self._cut.add(session)
+        else:
+            self.recorder.omit(f"WebSockets beyond the limit of requests could not be cut off ({error})")
 
     def _beyond(self, key: str, event: _Event) -> None:
         """Refuse a request beyond the limit; one that slipped out before it could be paused is recorded like any other."""
@@ -87,7 +105,7 @@ class RequestLimit:
         if method == "Fetch.requestPaused" and _unsent(params):
             refusal = {"requestId": params["requestId"], "errorReason": "BlockedByClient"}
             self.recorder.link.send("Fetch.failRequest", refusal, session)
-        elif method in _UNOPENED or (method == "Network.loadingFailed" and "BLOCKED_BY_CLIENT" in str(params.get("errorText"))):  # fmt: skip
+        elif method in _UNOPENED or (method == "Network.loadingFailed" and _unasked(params)):
             self._held.pop(key, None)
         elif method in _BEGUN:
             self._held.setdefault(key, []).append(event)
@@ -101,3 +119,9 @@ class RequestLimit:
 
 def _unsent(paused: dict[str, Any]) -> bool:
     return paused.get("responseStatusCode") is None and paused.get("responseErrorReason") is None
+
+
+def _unasked(failed: dict[str, Any]) -> bool:
+    """Whether the end of a request whose head was never told says that it was not sent: refused by us, given up, forbidden."""
+    ours = "BLOCKED_BY_CLIENT" in str(failed.get("errorText"))
+    return bool(ours or failed.get("canceled") or failed.get("blockedReason"))

@@ -115,10 +115,16 @@ class _Check:
         found = resources(self.proxy.seen, live.answered)
         row = self._compared(capture, live, view, found)
         if (row.text_ratio is not None and row.text_ratio < 1) or row.picture_bits:
-            again = await self._look(recorded, live)
-            row = replace(row, detail={**row.detail, "steadiness": self._steadiness(row, found, view, again)})
+            row = replace(row, detail={**row.detail, "steadiness": await self._again(recorded, live, row, found, view)})
         await asyncio.to_thread(keep_replay, self.workspace.catalog, row)
         return row
+
+    async def _again(self, recorded: Recorded, live: Live, row: ReplayRow, found: Resources, view: View) -> dict[str, Any]:  # fmt: skip
+        """Replay once more; a browser that ends meanwhile explains nothing, and takes nothing from what was seen first."""
+        try:
+            return self._steadiness(row, found, view, await self._look(recorded, live))
+        except (PlaywrightError, BrowserCrashed) as error:
+            return {"explains": False, "why": first_line(error)}
 
     async def _look(self, recorded: Recorded, live: Live) -> View:
         recorded.restart()
@@ -153,7 +159,7 @@ class _Check:
             bits=picture_bits(self.hasher, one.picture, other.picture),
         )
         left = unexplained(found.ratio, Likeness(text=row.text_ratio, bits=row.picture_bits), again)
-        explains = one.html is not None and left >= self.workspace.service.replay_warn_score
+        explains = None not in (one.html, other.html) and left >= self.workspace.service.replay_warn_score
         return {"text_ratio": again.text, "picture_bits": again.bits, "explains": explains}
 
 

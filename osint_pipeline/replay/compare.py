@@ -11,7 +11,7 @@ from osint_pipeline.replay.recorded import FOUND, How
 
 UNRELATED_BITS = 32  # two pictures that have nothing to do with each other differ in half of 64 bits
 ABOUT_TEXT, ABOUT_BITS = 0.02, 2  # figures that differ by no more are the same
-OWN_ERRANDS = "https://127.0.0.1:9/"  # where FLAGS of fetch/browser.py send what Chromium asks for itself
+OWN_ERRANDS = "https://127.0.0.1:9/"  # where FLAGS of fetch/chromium.py send what Chromium asks for itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
