@@ -23,6 +23,7 @@ from osint_pipeline.fetch.cdp_flights import Flights
 from osint_pipeline.fetch.cdp_hop import Flight, Hop, hop_hidden, hop_of, posted_in, severed, source_of
 from osint_pipeline.fetch.cdp_info import answered, failed, join_earlier
 from osint_pipeline.fetch.cdp_keep import Keeper
+from osint_pipeline.fetch.cdp_leaving import Leaving
 from osint_pipeline.fetch.cdp_link import Answer, Link, LinkFailed
 from osint_pipeline.fetch.cdp_socket import Sockets
 from osint_pipeline.fetch.cdp_targets import ATTACH, Targets
@@ -67,14 +68,16 @@ class Recorder:
         self._keeper = Keeper(sink, capture)
         self._flights = Flights(self.targets, self._pass, self._certify)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._left = asyncio.Event()
+        self._leaving = Leaving(link, self.targets)
         self._readers = asyncio.Semaphore(READERS)
         self._seen_bytes = 0
-        self._pauses_all = self._leaving = False
+        self._pauses_all = False
         self._last_event = asyncio.get_running_loop().time()
         self._handlers: dict[str, Callable[[str, Answer], None]] = {
             "Target.attachedToTarget": self._attached,
-            "Page.frameNavigated": self._navigated,
+            "Page.frameNavigated": self._leaving.navigated,
+            "Page.frameStartedNavigating": self._leaving.navigating,
+            "Page.frameStoppedLoading": self._leaving.stopped,
             "Target.detachedFromTarget": lambda _, p: self.targets.detach(p["sessionId"]),
             "Fetch.requestPaused": self._paused,
             "Network.requestWillBeSent": self._flights.will_be_sent,
@@ -149,11 +152,7 @@ class Recorder:
     async def _go(self) -> None:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                self._leaving = True
-                self.link.send("Page.enable", {}, self.targets.page)
-                await asyncio.gather(*self.targets.pause_all(requests=True))
-                await self.link.send("Page.navigate", {"url": "about:blank"}, self.targets.page)
-                await self._left.wait()  # a context that is closed while its page unloads hangs for 10 s (Chromium 156)
+                await self._leaving.go()
                 self._last_event = asyncio.get_running_loop().time()
                 while self._under_way() or self.quiet_seconds < LEFT_QUIET_SECONDS:
                     await asyncio.sleep(LEFT_QUIET_SECONDS / 2)
@@ -161,10 +160,6 @@ class Recorder:
             self.omit(
                 f"what the page sent while it was left may be missing: not all had ended within {LEAVE_SECONDS:g} s"
             )
-
-    def _navigated(self, _: str, params: Answer) -> None:
-        if self._leaving and params["frame"]["url"] == "about:blank" and "parentId" not in params["frame"]:
-            self._left.set()
 
     def _under_way(self) -> bool:
         return any(one.pauses or (one.left and not one.hops) for one in self._flights)
@@ -345,7 +340,7 @@ class Recorder:
                 f"{self.held[-1]}: a document asked for after a click or gesture of ours, not let out"
             )
             return "Fetch.failRequest", {"errorReason": "Aborted"}
-        if self._leaving and flight.heard_first("begun", "fetch"):
+        if self._leaving.begun and flight.heard_first("begun", "fetch"):
             flight.left, flight.url, flight.method = True, request["url"], request["method"]
             flight.kind, flight.request_headers = params.get("resourceType", ""), request["headers"]
             flight.posts, flight.posted = bool(request.get("hasPostData")), posted_in(request)
