@@ -287,6 +287,14 @@ class TestFaults:
 
 @needs_chromium
 class TestPages:
+    def test_a_page_that_is_left_is_known_to_have_gone(self, lab, monkeypatch):
+        """Whether it tells so by itself depends on the moment: a few pages show it."""
+        monkeypatch.setattr("osint_pipeline.fetch.cdp.LEAVE_SECONDS", 20.0)
+        images = "".join(f"<img src=/a.png?{number}>" for number in range(40))
+        with pages(page=f"<p>here</p>{images}") as site:
+            seen = [lab.fetch(site.url + "/page")[0] for _ in range(6)]
+        assert not [line for one in seen for line in one.omissions if "while it was left" in line]
+
     def test_dialogs_are_dismissed_and_declared(self, lab):
         with pages(page="<p id=o></p><script>document.getElementById('o').textContent = 'asked ' + confirm('?')</script>") as site:  # fmt: skip
             rendered, _ = lab.fetch(site.url + "/page")

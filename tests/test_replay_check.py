@@ -504,6 +504,35 @@ def test_a_chromium_that_hangs_is_put_down_and_its_capture_is_not_called_bad(
     assert time.monotonic() - begun < 40 and gone(chromiums) and not homes()
 
 
+class Struck(ReplayProxy):
+    """Kills every Chromium of ours while a capture is shown for the second time."""
+
+    shows = 0
+
+    def show(self, recorded: Recorded) -> None:
+        self.shows += 1
+        super().show(recorded)
+
+    def take(self, asked: Asked, *, navigates: bool, websocket: bool) -> Answer | None:
+        if self.shows == 2:
+            self.shows += 1
+            for one in main_ones():
+                hit(signal.SIGKILL, one)
+        return super().take(asked, navigates=navigates, websocket=websocket)
+
+
+@needs_chromium
+def test_a_second_look_that_fails_takes_nothing_from_the_first_and_explains_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osint_pipeline.replay.check.ReplayProxy", Struck)
+    row = place.check("clock", code=3)
+    assert row["bad"] and 0.3 < row["text_ratio"] < 0.7
+    assert not row["detail"]["steadiness"]["explains"] and "ended" in row["detail"]["steadiness"]["why"]
+    shown = place.osint.run("show", place.captures["clock"]).stdout
+    assert "BAD, score" in shown and "two replays" not in shown
+
+
 @needs_chromium
 def test_no_chromium_outlives_a_check_that_is_killed(place: Place) -> None:
     ours = Osint(place.osint.home).start("replay", "--check", "--all")

@@ -181,9 +181,6 @@ def _print_found(found: Found, versions: list[Found]) -> None:
     out.print(table(None, names, records, right=("offset", "length")))
 
 
-ABOUT = 0.02  # ratios of texts that differ by no more are the same
-
-
 def _replayed(check: Mapping[str, Any]) -> str:
     """Say what the last replay check came to; docs/replay.md says what it means."""
     parts = [f"{'BAD, ' if check['bad'] else ''}score {check['score']:.3f}"]
@@ -192,8 +189,7 @@ def _replayed(check: Mapping[str, Any]) -> str:
     parts.append(f"{check['found']} of {check['asked']} found, {check['unasked']} not asked for")
     if check["picture_bits"] is not None:
         parts.append(f"picture {check['picture_bits']} bits off")
-    steady = check["detail"].get("steadiness")
-    if steady and check["text_ratio"] is not None and steady["text_ratio"] <= check["text_ratio"] + ABOUT:
+    if check["detail"].get("steadiness", {}).get("explains"):
         parts.append("two replays differ from each other as much")
     return f"{', '.join(parts)}; checked {check['checked_at'][:19]}Z"
 
